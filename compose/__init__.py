@@ -1,0 +1,1 @@
+"""Puts Nexus together: command line, settings, embedded servers, supervision."""

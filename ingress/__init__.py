@@ -1,0 +1,1 @@
+"""The HTTP edge for clients: stateless, any number of them."""

@@ -1,0 +1,1 @@
+"""The vocabulary of Nexus: what flows over the bus, pure data and pure functions."""

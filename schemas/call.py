@@ -1,0 +1,77 @@
+"""What a client asked for, as it travels through the work queue."""
+
+from typing import Literal
+
+import msgspec
+
+from schemas.usage import Price
+
+Lane = Literal["interactive", "batch"]
+
+
+class Tenant(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who asked: the ids that every event of the call carries."""
+
+    key_id: str = ""
+    project: str = ""
+    team: str = ""
+    user: str = ""
+    app: str = ""
+
+
+class Timeouts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Seconds: to connect, to the first byte, between two chunks, and for one whole attempt.
+
+    A stream is bounded by `first_byte` and `idle`, a single answer by `total`.
+    """
+
+    connect: float = 10.0
+    first_byte: float = 60.0
+    idle: float = 60.0
+    total: float = 600.0
+
+
+class Target(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One place where a call can run."""
+
+    provider: str
+    engine: str
+    pool: str
+    price: Price | None = None
+    timeouts: Timeouts = Timeouts()
+
+
+class Call(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One model call on its way to a worker.
+
+    `model` is the name the client used, `plan` the ordered targets and `at` the one to run now.
+    `body` is the client's request as canonical (OpenAI-shaped) JSON; a body too large for the bus
+    lies in the object store under `body_ref` instead. Times are nanoseconds since 1970 UTC.
+    `headers` are client headers to pass on; they never carry a credential of ours.
+    """
+
+    id: str
+    model: str
+    plan: tuple[Target, ...]
+    tenant: Tenant
+    ingress: str
+    received_ns: int
+    deadline_ns: int
+    stream: bool = False
+    operation: str = "chat"
+    dialect: str = "openai"
+    lane: Lane = "interactive"
+    at: int = 0
+    attempts: int = 0
+    body: bytes = b""
+    body_ref: str = ""
+    headers: dict[str, str] = {}
+    trace: str = ""
+
+    @property
+    def target(self) -> Target:
+        return self.plan[self.at]
+
+
+encode_call = msgspec.msgpack.Encoder().encode
+decode_call = msgspec.msgpack.Decoder(Call).decode

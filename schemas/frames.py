@@ -1,0 +1,116 @@
+"""What a worker sends back while it runs a call: `Open? Chunk* (Moved | Finish | Failure)`.
+
+Frames are msgpack arrays on `resp.<ingress>.<call>`, kept for a while in the stream RESP. Every
+frame has a fence, which orders the attempts of a call, and an index, which orders the frames of one
+attempt from 1 without gaps. A reader drops what lies below the highest fence it has seen and what
+it has already; a gap is refilled from RESP or is an error, never skipped.
+"""
+
+from typing import NamedTuple
+
+import msgspec
+
+from schemas.errors import ErrorInfo
+from schemas.usage import Cost, Usage
+
+
+class Fence(NamedTuple):
+    """Orders the attempts of a call: job's sequence in WORK, its delivery, the worker's own try."""
+
+    job: int
+    delivery: int
+    attempt: int
+
+
+FIRST_FENCE = Fence(0, 0, 0)
+
+
+class Timings(msgspec.Struct, frozen=True, array_like=True):
+    """Milliseconds since the ingress received the call, by the worker's clock.
+
+    `first_byte` is None when no byte came; `network` is the time on the provider's connection
+    before its first byte.
+    """
+
+    total: float
+    first_byte: float | None = None
+    network: float | None = None
+
+
+class Open(msgspec.Struct, frozen=True, array_like=True, tag="o"):
+    """Frame 0 of a stream, written by the ingress before the job: whose it is, how to render it."""
+
+    key_id: str
+    project: str
+    model: str
+    dialect: str
+    created: int
+    options: bytes = b""
+    fence: Fence = FIRST_FENCE
+    index: int = 0
+
+
+class Chunk(msgspec.Struct, frozen=True, array_like=True, tag="c"):
+    """Deltas that arrived together: each part is one canonical `chat.completion.chunk` as JSON."""
+
+    fence: Fence
+    index: int
+    parts: tuple[bytes, ...]
+
+
+class Moved(msgspec.Struct, frozen=True, array_like=True, tag="m"):
+    """The call goes on at target `at` of its plan, in another pool; no byte has gone out yet."""
+
+    fence: Fence
+    index: int
+    at: int
+    attempts: int
+
+
+class Finish(msgspec.Struct, frozen=True, array_like=True, tag="f"):
+    """A good end, complete in itself: the terminal event is a pure function of call and frame.
+
+    `body` is the canonical JSON answer, or for a stream its last chunk (the one with
+    `finish_reason`), held back until usage was known; `body_ref` names it in the object store when
+    it is too large for the bus.
+    """
+
+    fence: Fence
+    index: int
+    event_id: str
+    time_ns: int
+    provider: str
+    engine: str
+    usage: Usage
+    cost: Cost | None
+    price_id: str
+    timings: Timings
+    attempts: int
+    finish_reason: str = ""
+    body: bytes = b""
+    body_ref: str = ""
+
+
+class Failure(msgspec.Struct, frozen=True, array_like=True, tag="x"):
+    """A bad end, complete in itself; `cancelled` when the client went away."""
+
+    fence: Fence
+    index: int
+    event_id: str
+    time_ns: int
+    error: ErrorInfo
+    timings: Timings
+    attempts: int
+    provider: str = ""
+    engine: str = ""
+    usage: Usage | None = None
+    cost: Cost | None = None
+    price_id: str = ""
+    cancelled: bool = False
+
+
+Frame = Open | Chunk | Moved | Finish | Failure
+End = Finish | Failure
+
+encode_frame = msgspec.msgpack.Encoder().encode
+decode_frame = msgspec.msgpack.Decoder(Frame).decode

@@ -1,0 +1,121 @@
+"""Tokens by class, and what they cost.
+
+The classes are disjoint: a prompt is the sum of its five input classes, a completion the sum of its
+four output classes. So money is a plain sum of products and nothing is counted twice.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from schemas.money import divide_half_up
+
+UsageStatus = Literal["reported", "estimated", "unknown"]
+
+MILLION = 1_000_000
+
+
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Token counts of one attempt; `status` says who counted (unknown is not zero)."""
+
+    input: int = 0
+    cached_input: int = 0
+    cache_write: int = 0
+    audio_input: int = 0
+    image_input: int = 0
+    output: int = 0
+    reasoning: int = 0
+    audio_output: int = 0
+    image_output: int = 0
+    status: UsageStatus = "unknown"
+
+    @property
+    def prompt(self) -> int:
+        """All tokens that went in."""
+        return (
+            self.input + self.cached_input + self.cache_write + self.audio_input + self.image_input
+        )
+
+    @property
+    def completion(self) -> int:
+        """All tokens that came out."""
+        return self.output + self.reasoning + self.audio_output + self.image_output
+
+
+class Rates(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Nano-dollars per million tokens of each class (2.5 USD per million is 2_500_000_000).
+
+    A class without a rate of its own is billed as plain input or plain output.
+    """
+
+    input: int
+    output: int
+    cached_input: int | None = None
+    cache_write: int | None = None
+    audio_input: int | None = None
+    image_input: int | None = None
+    reasoning: int | None = None
+    audio_output: int | None = None
+    image_output: int | None = None
+
+
+class Tier(msgspec.Struct, frozen=True):
+    """Rates that apply to the whole call once its prompt is longer than `above` tokens."""
+
+    above: int
+    rates: Rates
+
+
+class Price(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One version of one model's price; `id` goes into every event that used it."""
+
+    id: str
+    rates: Rates
+    tiers: tuple[Tier, ...] = ()
+    per_request: int = 0
+
+
+class Cost(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Nano-dollars of one attempt; `cache_savings` is what cached input would have cost more."""
+
+    input: int = 0
+    output: int = 0
+    cache_savings: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.input + self.output
+
+
+def cost_of(usage: Usage, price: Price) -> Cost:
+    """What `usage` costs at `price`: each side rounded once, half up, to the nano-dollar."""
+    rates = price.rates
+    for tier in price.tiers:
+        if usage.prompt > tier.above:
+            rates = tier.rates
+    plain_in, plain_out = rates.input, rates.output
+    cached = plain_in if rates.cached_input is None else rates.cached_input
+    written = plain_in if rates.cache_write is None else rates.cache_write
+    heard = plain_in if rates.audio_input is None else rates.audio_input
+    seen = plain_in if rates.image_input is None else rates.image_input
+    thought = plain_out if rates.reasoning is None else rates.reasoning
+    spoken = plain_out if rates.audio_output is None else rates.audio_output
+    drawn = plain_out if rates.image_output is None else rates.image_output
+    went_in = (
+        usage.input * plain_in
+        + usage.cached_input * cached
+        + usage.cache_write * written
+        + usage.audio_input * heard
+        + usage.image_input * seen
+    )
+    came_out = (
+        usage.output * plain_out
+        + usage.reasoning * thought
+        + usage.audio_output * spoken
+        + usage.image_output * drawn
+    )
+    return Cost(
+        input=divide_half_up(went_in, MILLION) + price.per_request,
+        output=divide_half_up(came_out, MILLION),
+        cache_savings=divide_half_up(max(0, usage.cached_input * (plain_in - cached)), MILLION),
+    )

@@ -1,0 +1,1 @@
+"""The provider side: takes calls from the queue, runs them, sends frames back."""
