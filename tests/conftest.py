@@ -1,0 +1,35 @@
+"""Fixtures that every kind of test may need: a real nats-server, own or shared."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from compose.nats_server import NatsServer
+
+
+@pytest.fixture
+def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
+    """A started server on a store of its own, for tests that kill it or count what it holds."""
+    server = NatsServer(tmp_path / "nats")
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def nats_url(nats_server: NatsServer) -> str:
+    return nats_server.url
+
+
+@pytest.fixture(scope="session")
+def shared_nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One server for the whole session: only for tests that use names nobody else uses."""
+    server = NatsServer(tmp_path_factory.mktemp("shared-nats"))
+    server.start()
+    try:
+        yield server.url
+    finally:
+        server.stop()
