@@ -4,9 +4,20 @@ Durations are seconds, sizes bytes. Secrets are already resolved here and never 
 not logged, `nexus check` shows secrets as `set` or `unset`.
 """
 
+from typing import Annotated, Literal
+
 import msgspec
 
 MEGABYTE = 1024 * 1024
+
+Whole = Annotated[int, msgspec.Meta(ge=0)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+Dollars = Annotated[float, msgspec.Meta(ge=0, le=1_000_000_000)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+# 0.01 USD per token is 10,000 USD per million: whoever writes more has meant another unit.
+DollarsPerToken = Annotated[float, msgspec.Meta(ge=0, le=0.01)]
+LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 
 
 class ProviderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -22,7 +33,7 @@ class ProviderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     headers: dict[str, str] = {}
     region: str = ""
     pool: str = ""
-    concurrency: int = 256
+    concurrency: Positive = 256
     options: dict[str, str] = {}
 
 
@@ -31,7 +42,7 @@ class TargetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     provider: str
     engine: str = ""
-    weight: int = 1
+    weight: Whole = 1
 
 
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,10 +50,10 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     provider: str = ""
     engine: str = ""
-    input_cost: float | None = None
-    output_cost: float | None = None
-    max_tokens: int | None = None
-    timeout: float | None = None
+    input_cost: DollarsPerToken | None = None
+    output_cost: DollarsPerToken | None = None
+    max_tokens: Positive | None = None
+    timeout: Seconds | None = None
     fallbacks: tuple[str, ...] = ()
     targets: tuple[TargetConfig, ...] = ()
 
@@ -50,19 +61,25 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class QueueConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The work queue: how long a silent worker keeps a job, and how many jobs may wait per pool."""
 
-    ack_wait: float = 6.0
-    in_progress_every: float = 2.0
-    max_deliver: int = 10
-    max_waiting: int = 2000
+    ack_wait: Seconds = 6.0
+    in_progress_every: Seconds = 1.0
+    max_deliver: Positive = 10
+    max_waiting: Positive = 2000
 
 
 class LimitConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Bounds on what a client may send and how long it may take."""
+    """Bounds on what a client may send and how long it may take, and how often it may ask.
 
-    max_body_bytes: int = 32 * MEGABYTE
-    header_timeout: float = 20.0
-    body_timeout: float = 30.0
-    stream_buffer_bytes: int = MEGABYTE
+    The last three are rates per key as document 002 names them; None is no limit.
+    """
+
+    max_body_bytes: Positive = 32 * MEGABYTE
+    header_timeout: Seconds = 20.0
+    body_timeout: Seconds = 30.0
+    stream_buffer_bytes: Positive = MEGABYTE
+    requests_per_second: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    burst: Positive | None = None
+    model_tokens_per_minute: Positive | None = None
 
 
 class BusConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,16 +91,52 @@ class BusConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     creds: str = ""
     nkey_seed: str = ""
     tls_ca: str = ""
-    replicas: int = 1
+    replicas: Positive = 1
+
+
+class BudgetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The budget of the whole gateway in decimal USD; None is no budget."""
+
+    daily_limit_usd: Dollars | None = None
+    hard_stop: bool = True
+    warning_threshold: Share = 0.8
+
+
+class RouterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a model is chosen when the client leaves the choice to the gateway; costs in USD."""
+
+    default_strategy: Literal["auto", "cost", "speed", "quality"] = "auto"
+    preferred_providers: tuple[str, ...] = ()
+    blocked_providers: tuple[str, ...] = ()
+    enable_fallbacks: bool = True
+    max_fallback_attempts: Whole = 3
+    fallback_delay_ms: Whole = 1000
+    max_cost_per_request: Dollars | None = None
+    cost_alert_threshold: Dollars | None = None
+    enable_cost_optimization: bool = True
+    cache_enabled: bool = True
+    cache_ttl_seconds: Positive = 3600
+    load_balancing_enabled: bool = True
+
+
+class PricingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is charged on top of the providers' own prices."""
+
+    markup_percent: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 0.0
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything that one process of Nexus needs to know."""
+    """Everything that one process of Nexus needs to know.
+
+    `providers` holds those that can be used: a provider whose key is not set is not in it.
+    `default_provider` answers names that nothing else knows; `attempt_timeout` bounds one attempt
+    of every model that has no `timeout` of its own.
+    """
 
     host: str = "127.0.0.1"
-    port: int = 8080
+    port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 8080
     data_dir: str = ".nexus"
-    log_level: str = "info"
+    log_level: LogLevel = "info"
     bus: BusConfig = BusConfig()
     clickhouse_url: str = ""
     providers: dict[str, ProviderConfig] = {}
@@ -93,9 +146,15 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     api_keys: tuple[str, ...] = ()
     admin_token: str = ""
     metrics_require_key: bool = False
-    call_deadline: float = 600.0
+    call_deadline: Seconds = 600.0
     queue: QueueConfig = QueueConfig()
     limits: LimitConfig = LimitConfig()
+    default_provider: str = ""
+    attempt_timeout: Seconds | None = None
+    budget: BudgetConfig = BudgetConfig()
+    router: RouterConfig = RouterConfig()
+    pricing: PricingConfig = PricingConfig()
+    target_url: str = ""
 
     def pools(self) -> dict[str, int]:
         """Concurrency by pool: providers that share a pool share the largest figure among them."""
