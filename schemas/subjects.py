@@ -8,12 +8,12 @@ LEDGER = "LEDGER"
 WORK = "WORK"
 RESP = "RESP"
 SETTINGS_BUCKET = "settings"
-BODIES_BUCKET = "bodies"
-ANSWERS_BUCKET = "answers"
+BLOBS = "BLOBS"
 
 LEDGER_SUBJECTS = "ledger.>"
 WORK_SUBJECTS = "work.*.*"
 RESP_SUBJECTS = "resp.*.*"
+BLOB_SUBJECTS = "blob.*"
 LIVE_EVENTS = "agent.events.>"
 LEDGER_REPUBLISH_SOURCE = "ledger.*.*.>"
 
@@ -21,6 +21,7 @@ LANES = ("interactive", "batch")
 ROLES = ("ingress", "worker", "governor", "analytics")
 
 CANCELS = "cancel.*"
+RUNNING = "running.*"
 GOVERNOR_BEAT = "governor.beat"
 GOVERNOR_METRICS = "governor.metrics"
 GOVERNOR_STATE = "governor.state"
@@ -109,6 +110,20 @@ def resp_of_call(call_id: str) -> str:
 
 def cancel(call_id: str) -> str:
     return f"cancel.{call_id}"
+
+
+def running(call_id: str) -> str:
+    """Answered by the worker that runs the call and still owns its job."""
+    return f"running.{call_id}"
+
+
+def blob(name: str) -> str:
+    return f"blob.{name}"
+
+
+def setting(key: str) -> str:
+    """A key of the `settings` bucket, as any NATS key-value client sees it."""
+    return f"$KV.{SETTINGS_BUCKET}.{key}"
 
 
 def ping(pool: str) -> str:

@@ -1,0 +1,93 @@
+"""Admits a call: the ledger hears of it first, then the work queue gets it."""
+
+import logging
+
+import msgspec
+
+from ingress.pools import Pools
+from ledger.blobs import Blobs
+from ledger.log import Ledger
+from ledger.publisher import Publisher, Refused, Unresolved
+from ledger.work import QUEUE_FULL, submit
+from schemas.call import Call
+from schemas.errors import ErrorInfo, NexusError, RateLimited, Unavailable
+from schemas.events import RequestRejected, message_id_of_end, of_call, start_event
+from schemas.ids import Clock, rfc3339
+
+log = logging.getLogger("nexus.ingress")
+
+_BUS_PATIENCE = 4.0
+
+
+class Admission:
+    """The last steps of the gate; nothing is kept here that another ingress could not rebuild."""
+
+    def __init__(
+        self, ledger: Ledger, publisher: Publisher, blobs: Blobs, pools: Pools, clock: Clock
+    ) -> None:
+        self._ledger = ledger
+        self._publisher = publisher
+        self._blobs = blobs
+        self._pools = pools
+        self._clock = clock
+
+    async def admit(self, call: Call) -> int:
+        """Record the call's start, then queue its job; gives the job's sequence in WORK.
+
+        Raises Unavailable (no worker, bus away) or RateLimited (queue full). Whatever was started
+        in the ledger has its end there too when this raises.
+        """
+        try:
+            await self._pools.require(call.target.pool, call.target.provider)
+        except NexusError as refusal:
+            self._reject(call, refusal.info)
+            raise
+        start = start_event(call, self._clock.new_id(), self._clock.now_ns())
+        try:
+            await self._ledger.append(start, deadline=_BUS_PATIENCE)
+            if len(call.body) > self._blobs.inline_limit:
+                reference = await self._blobs.put(f"{call.id}-body", call.body)
+                call = msgspec.structs.replace(call, body=b"", body_ref=reference)
+            return (await submit(self._publisher, call)).seq
+        except Refused as refused:
+            refusal = _refusal(call, refused)
+        except Unresolved:
+            refusal = Unavailable(
+                "The message bus does not answer. Try again shortly.",
+                code="bus_away",
+                retry_after=2.0,
+            )
+        self._reject(call, refusal.info)
+        raise refusal
+
+    def _reject(self, call: Call, info: ErrorInfo) -> None:
+        """The end of a call that no worker got; not waited for, the client has its answer."""
+        event = RequestRejected(
+            event_id=self._clock.new_id(),
+            time=rfc3339(self._clock.now_ns()),
+            v=1,
+            **of_call(call),
+            provider=call.target.provider,
+            stream=call.stream,
+            operation=call.operation,
+            cost_nano=0,
+            usd=0.0,
+            error=info,
+        )
+        ack = self._ledger.append_nowait(event, message_id_of_end(call.id))
+        ack.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+
+def _refusal(call: Call, refused: Refused) -> NexusError:
+    provider = call.target.provider
+    if refused.code == QUEUE_FULL:
+        return RateLimited(
+            f"Too many calls are waiting for provider '{provider}'. Try again in a second.",
+            code="queue_full",
+            provider=provider,
+            retry_after=1.0,
+        )
+    log.error("the bus refused a call", extra={"reason": str(refused)})
+    return Unavailable(
+        f"The message bus refused the call: {refused}.", code="bus_refused", retry_after=2.0
+    )

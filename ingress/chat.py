@@ -1,0 +1,260 @@
+"""Chat completions, from the first byte of the request to the last byte of the answer.
+
+    read body → who? → parse → plan → admit → relay frames
+
+A plain ASGI endpoint: this is the hot path, nothing of a framework runs per call but the routing.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+import msgspec
+
+from ingress.admission import Admission
+from ingress.auth import Headers, Keys
+from ingress.body import read_body
+from ingress.cancel import Canceller
+from ingress.dialects import openai
+from ingress.forwarding import forwarded
+from ingress.replies import Gap, Interrupted, Replies, Reply
+from ingress.routing import Router
+from ledger.blobs import BlobGone, Blobs
+from ledger.reader import Unreadable
+from schemas.call import Call
+from schemas.config import Config
+from schemas.errors import ErrorInfo, Internal, NexusError, ProviderFailed, Unavailable
+from schemas.frames import Chunk, Failure, Finish
+from schemas.ids import Clock
+from schemas.money import usd
+
+log = logging.getLogger("nexus.ingress")
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+_SILENCE = 15.0
+_AFTER_DEADLINE = 5.0
+_JSON = (b"content-type", b"application/json")
+_SSE = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
+
+
+class Gateway(NamedTuple):
+    """What the endpoints need, built once per process by `ingress/app.py`."""
+
+    config: Config
+    clock: Clock
+    keys: Keys
+    router: Router
+    admission: Admission
+    replies: Replies
+    canceller: Canceller
+    blobs: Blobs
+
+
+class Outcome(NamedTuple):
+    """What the log line of a call says at its end."""
+
+    status: int
+    provider: str = ""
+    cost_nano: int | None = None
+    code: str | None = None
+
+
+class ChatCompletions:
+    """The ASGI endpoint of `POST …/chat/completions` and `POST /proxy/{model}`."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        gateway = self._gateway
+        received_ns = gateway.clock.now_ns()
+        call_id = gateway.clock.new_id()
+        answer = Answer(send, call_id)
+        model = key_id = ""
+        try:
+            body = await read_body(scope, receive, gateway.config.limits)
+            principal = gateway.keys.authenticate(scope["headers"])
+            key_id = principal.tenant.key_id
+            request = openai.parse(body, _model_of_path(scope))
+            model = request.model
+            call = Call(
+                id=call_id,
+                model=model,
+                plan=gateway.router.plan(model),
+                tenant=principal.tenant,
+                ingress=gateway.replies.ingress,
+                received_ns=received_ns,
+                deadline_ns=received_ns + int(gateway.config.call_deadline * 1e9),
+                stream=request.stream,
+                body=request.body,
+                headers=forwarded(scope["headers"]),
+            )
+            outcome = await self._run(call, request, receive, answer)
+        except NexusError as error:
+            outcome = await answer.fail(error.info)
+        except Exception:
+            log.exception("call failed inside the gateway", extra={"call_id": call_id})
+            outcome = await answer.fail(Internal("The gateway failed; its log says why.").info)
+        _log_call(outcome, call_id, model, key_id, gateway.clock.now_ns() - received_ns)
+
+    async def _run(
+        self, call: Call, request: openai.ChatRequest, receive: Receive, answer: "Answer"
+    ) -> Outcome:
+        """From admission to the end; the client's going away is watched all the time."""
+        gateway = self._gateway
+        reply = gateway.replies.open(call.id)
+        watch = asyncio.ensure_future(_disconnected(receive))
+        watch.add_done_callback(lambda _: reply.leave())
+        try:
+            job_seq = await gateway.admission.admit(call)
+            outcome = await self._relay(call, request, reply, answer)
+            if outcome is not None:
+                return outcome
+            gateway.canceller.cancel(call, job_seq)
+            return Outcome(status=499, code="client_disconnect")
+        finally:
+            watch.cancel()
+            gateway.replies.close(call.id)
+
+    async def _relay(
+        self, call: Call, request: openai.ChatRequest, reply: Reply, answer: "Answer"
+    ) -> Outcome | None:
+        """Frames to the client until the end; None when the client left before it."""
+        clock = self._gateway.clock
+        try:
+            async for frame in reply.frames(_SILENCE):
+                if isinstance(frame, Chunk):
+                    await answer.stream(openai.chunks(frame))
+                elif isinstance(frame, Finish):
+                    return await self._finish(call, request, frame, answer)
+                elif isinstance(frame, Failure):
+                    return await answer.fail(frame.error)
+                elif clock.now_ns() > call.deadline_ns + int(_AFTER_DEADLINE * 1e9):
+                    return await answer.fail(_overdue(call).info)
+                elif answer.started:
+                    await answer.stream(openai.KEEP_ALIVE)
+        except Interrupted:
+            return await answer.fail(_broken("was taken over by another worker").info)
+        except Gap:
+            return await answer.fail(_broken("lost a part on the way").info)
+        return None
+
+    async def _finish(
+        self, call: Call, request: openai.ChatRequest, finish: Finish, answer: "Answer"
+    ) -> Outcome:
+        try:
+            body = finish.body
+            if finish.body_ref:
+                body = await self._gateway.blobs.get(finish.body_ref)
+        except (BlobGone, Unreadable) as error:
+            return await answer.fail(Unavailable(str(error), retry_after=1.0).info)
+        if request.stream:
+            await answer.end_stream(openai.last_chunks(finish, body, request, call.id))
+        else:
+            await answer.whole(openai.answer(finish, body, request.include))
+        cost = finish.cost.total if finish.cost else None
+        return Outcome(status=200, provider=finish.provider, cost_nano=cost)
+
+
+class Answer:
+    """One HTTP response: whole, streamed, or an error in whichever of the two was begun."""
+
+    __slots__ = ("_call_id", "_send", "started")
+
+    def __init__(self, send: Send, call_id: str) -> None:
+        self._send = send
+        self._call_id = call_id
+        self.started = False
+
+    async def whole(self, body: bytes, status: int = 200, headers: Headers | None = None) -> None:
+        self.started = True
+        await self._send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [
+                    _JSON,
+                    (b"content-length", b"%d" % len(body)),
+                    (b"x-request-id", b"req_" + self._call_id.encode()),
+                    *(headers or ()),
+                ],
+            }
+        )
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def stream(self, events: bytes) -> None:
+        """Server-sent events; waits while the client reads more slowly than they come."""
+        if not self.started:
+            await self._start_stream()
+        await self._send({"type": "http.response.body", "body": events, "more_body": True})
+
+    async def end_stream(self, events: bytes) -> None:
+        if not self.started:
+            await self._start_stream()
+        await self._send({"type": "http.response.body", "body": events})
+
+    async def _start_stream(self) -> None:
+        self.started = True
+        headers = [*_SSE, (b"x-request-id", b"req_" + self._call_id.encode())]
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    async def fail(self, info: ErrorInfo) -> Outcome:
+        """The error in the one shape; after a stream began it is its last event, without [DONE]."""
+        body = msgspec.json.encode(info.body(f"req_{self._call_id}"))
+        if self.started:
+            await self.end_stream(b"data: %b\n\n" % body)
+        else:
+            extra = [(k.lower().encode(), v.encode()) for k, v in info.headers().items()]
+            await self.whole(body, info.status, extra)
+        return Outcome(status=info.status, provider=info.provider or "", code=info.code)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _model_of_path(scope: Scope) -> str | None:
+    model = scope["path_params"].get("model") if "path_params" in scope else None
+    return unquote(model) if model is not None else None
+
+
+def _overdue(call: Call) -> NexusError:
+    return ProviderFailed(
+        "The call did not end before its deadline.",
+        status=504,
+        code="timeout",
+        provider=call.target.provider,
+    )
+
+
+def _broken(how: str) -> NexusError:
+    return ProviderFailed(
+        f"The stream {how}. What was sent before is all there is: send the request again.",
+        code="stream_broken",
+    )
+
+
+def _log_call(outcome: Outcome, call_id: str, model: str, key_id: str, elapsed_ns: int) -> None:
+    log.info(
+        "call",
+        extra={
+            "request_id": f"req_{call_id}",
+            "key_id": key_id,
+            "model": model[:200],
+            "provider": outcome.provider,
+            "status": outcome.status,
+            "code": outcome.code,
+            "ms": round(elapsed_ns / 1e6, 1),
+            "usd": usd(outcome.cost_nano) if outcome.cost_nano is not None else None,
+        },
+    )

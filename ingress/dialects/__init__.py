@@ -1,0 +1,1 @@
+"""Client wire formats: each module turns requests into calls and frames into answers."""

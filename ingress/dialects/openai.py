@@ -1,0 +1,220 @@
+"""The OpenAI chat completions format, with the gateway's extensions to it.
+
+Only what the gateway uses is decoded; everything else goes through as it came, both ways.
+"""
+
+import re
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, UnsetType
+
+from schemas.errors import InvalidRequest
+from schemas.frames import Chunk, Finish, Timings
+from schemas.money import usd
+from schemas.usage import Cost, Usage
+
+DONE = b"data: [DONE]\n\n"
+KEEP_ALIVE = b": keep-alive\n\n"
+
+_EXTENSIONS = ("response", "routing", "budget")
+_PARAM = re.compile(r"at `\$\.?([^`]*)`")
+
+
+class _Message(msgspec.Struct):
+    role: str
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class Include(msgspec.Struct, frozen=True):
+    """The `response` block: which extensions the answer carries."""
+
+    include_usage: bool = True
+    include_cost: bool = True
+    include_latency: bool = True
+    include_model_info: bool = False
+
+
+_Penalty = Annotated[float, Meta(ge=-2.0, le=2.0)]
+
+
+class _Body(msgspec.Struct):
+    messages: Annotated[list[_Message], Meta(min_length=1)] | UnsetType = UNSET
+    model: str | UnsetType = UNSET
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    temperature: Annotated[float, Meta(ge=0.0, le=2.0)] | None = None
+    top_p: Annotated[float, Meta(ge=0.0, le=1.0)] | None = None
+    frequency_penalty: _Penalty | None = None
+    presence_penalty: _Penalty | None = None
+    max_tokens: Annotated[int, Meta(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Meta(ge=1)] | None = None
+    n: Annotated[int, Meta(ge=1, le=128)] | None = None
+    response: Include | None | UnsetType = UNSET
+    routing: Raw | UnsetType = UNSET
+    budget: Raw | UnsetType = UNSET
+
+
+class ChatRequest(msgspec.Struct, frozen=True):
+    """What the gateway needs to know of a request; `body` is what the provider will be sent."""
+
+    model: str
+    stream: bool
+    usage_chunk: bool
+    include: Include
+    body: bytes
+
+
+_decode_body = msgspec.json.Decoder(_Body).decode
+_object: msgspec.json.Decoder[dict[str, Raw]] = msgspec.json.Decoder(dict[str, Raw])
+_encode = msgspec.json.Encoder().encode
+
+
+def parse(body: bytes, model: str | None = None) -> ChatRequest:
+    """A request from its JSON; `model` is that of the path where the path names one.
+
+    Raises InvalidRequest with the offending `param` for anything a provider could not be asked.
+    """
+    try:
+        if not body.isascii():
+            body.decode("utf-8")
+        asked = _decode_body(body)
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(
+            f"The body is not valid UTF-8 (byte {error.start}).", code="invalid_encoding"
+        ) from error
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(
+            f"{_readable(str(error))}.", param=_param(str(error)), code="invalid_value"
+        ) from error
+    except (msgspec.DecodeError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise InvalidRequest(f"The body is not valid JSON: {reason}", code="invalid_json") from error
+    name = model if model is not None else asked.model
+    if name is UNSET or not name:
+        raise InvalidRequest(
+            "No model was named. Set 'model' to a name from GET /v1/models.",
+            param="model",
+            code="missing_model",
+        )
+    if asked.messages is UNSET:
+        raise InvalidRequest(
+            "No messages were sent. Set 'messages' to a list of at least one message.",
+            param="messages",
+            code="missing_messages",
+        )
+    if asked.response is not UNSET or asked.routing is not UNSET or asked.budget is not UNSET:
+        body = _without_extensions(body)
+    return ChatRequest(
+        model=name,
+        stream=bool(asked.stream),
+        usage_chunk=bool(asked.stream_options and asked.stream_options.include_usage),
+        include=asked.response if isinstance(asked.response, Include) else Include(),
+        body=body,
+    )
+
+
+def _without_extensions(body: bytes) -> bytes:
+    fields = _object.decode(body)
+    return _encode({name: raw for name, raw in fields.items() if name not in _EXTENSIONS})
+
+
+def _param(message: str) -> str | None:
+    found = _PARAM.search(message)
+    return found.group(1).split("[")[0].split(".")[0] or None if found else None
+
+
+def _readable(message: str) -> str:
+    what, at, where = message.partition(" - at `$")
+    return f"{what} at '{where.strip('.`')}'" if at and where != "`" else what
+
+
+def answer(finish: Finish, body: bytes, include: Include) -> bytes:
+    """The JSON of a whole answer: the provider's, with `cost` and `latency` beside it."""
+    fields: dict[str, Any] = dict(_object.decode(body))
+    _extend(fields, finish, include)
+    return _encode(fields)
+
+
+def chunks(frame: Chunk) -> bytes:
+    """Deltas as server-sent events."""
+    return b"".join([b"data: %b\n\n" % part for part in frame.parts])
+
+
+def last_chunks(finish: Finish, body: bytes, request: ChatRequest, call_id: str) -> bytes:
+    """The end of a stream: the held back chunk with the extensions, usage if asked, `[DONE]`."""
+    events = []
+    if body:
+        fields: dict[str, Any] = dict(_object.decode(body))
+        _extend(fields, finish, request.include)
+        events.append(b"data: %b\n\n" % _encode(fields))
+    if request.usage_chunk:
+        usage = {
+            "id": f"chatcmpl-{call_id}",
+            "object": "chat.completion.chunk",
+            "created": finish.time_ns // 1_000_000_000,
+            "model": request.model,
+            "provider": finish.provider,
+            "choices": [],
+            "usage": usage_fields(finish.usage),
+        }
+        events.append(b"data: %b\n\n" % _encode(usage))
+    events.append(DONE)
+    return b"".join(events)
+
+
+def _extend(fields: dict[str, Any], finish: Finish, include: Include) -> None:
+    if not include.include_usage:
+        fields.pop("usage", None)
+    elif finish.usage.cached_input or "usage" not in fields:
+        known = msgspec.json.decode(fields["usage"]) if "usage" in fields else {}
+        fields["usage"] = {**usage_fields(finish.usage), **(known or {})}
+    if include.include_cost:
+        fields["cost"] = _cost_fields(finish.cost, finish.usage)
+    if include.include_latency:
+        fields["latency"] = _latency_fields(finish.timings)
+    if include.include_model_info:
+        fields["model_info"] = {"provider": finish.provider, "engine": finish.engine}
+
+
+def usage_fields(usage: Usage) -> dict[str, Any]:
+    """Usage as OpenAI prints it, plus `cache_hit_tokens`; null counts when nobody counted."""
+    if usage.status == "unknown":
+        return {"prompt_tokens": None, "completion_tokens": None, "total_tokens": None}
+    fields: dict[str, Any] = {
+        "prompt_tokens": usage.prompt,
+        "completion_tokens": usage.completion,
+        "total_tokens": usage.prompt + usage.completion,
+    }
+    if usage.cached_input:
+        fields["cache_hit_tokens"] = usage.cached_input
+    return fields
+
+
+def _cost_fields(cost: Cost | None, usage: Usage) -> dict[str, Any]:
+    if cost is None:
+        return {"input_cost": None, "output_cost": None, "total_cost": None, "currency": "USD"}
+    tokens = usage.prompt + usage.completion
+    fields: dict[str, Any] = {
+        "input_cost": usd(cost.input),
+        "output_cost": usd(cost.output),
+        "total_cost": usd(cost.total),
+        "cost_per_1k_tokens": usd(cost.total * 1000 // tokens) if tokens else 0.0,
+        "currency": "USD",
+    }
+    if cost.cache_savings:
+        fields["cache_savings"] = usd(cost.cache_savings)
+    return fields
+
+
+def _latency_fields(timings: Timings) -> dict[str, Any]:
+    fields: dict[str, Any] = {"total_time_ms": timings.total}
+    if timings.first_byte is not None:
+        fields["ttfb_ms"] = timings.first_byte
+        fields["processing_time_ms"] = round(timings.total - timings.first_byte, 3)
+    if timings.network is not None:
+        fields["network_time_ms"] = timings.network
+    return fields

@@ -1,0 +1,190 @@
+"""The frames of all calls of this ingress: one subscription, one bounded reply per call.
+
+Frames come over core NATS as they are made. What is missed (a reconnect, a client that reads too
+slowly for the buffer) is read again from the stream RESP, which keeps them for a while.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+
+from ingress.sequencer import Interrupted, Sequencer
+from ledger.connection import Connection, Message
+from ledger.reader import Unreadable, read_subject
+from schemas import subjects
+from schemas.frames import Failure, Finish, Frame, decode_frame
+
+__all__ = ["Gap", "Interrupted", "Replies", "Reply", "Silence"]
+
+_REFILL_FRAMES = 64
+_GAP_WAIT = 0.05
+_GAP_TRIES = 60
+
+
+class Gap(Exception):
+    """Frames are missing and RESP does not have them either."""
+
+
+class Silence(Exception):
+    """Nothing came for the time asked; the call may still be running."""
+
+
+class Reply:
+    """The frames of one call, in order, at most `limit` bytes of them waiting."""
+
+    __slots__ = (
+        "_connection",
+        "_lagging",
+        "_limit",
+        "_queue",
+        "_refill_from",
+        "_sequencer",
+        "_size",
+        "_subject",
+        "_waiter",
+        "gone",
+    )
+
+    def __init__(self, connection: Connection, subject: str, limit: int) -> None:
+        self._connection = connection
+        self._subject = subject
+        self._limit = limit
+        self._queue: deque[bytes] = deque()
+        self._size = 0
+        self._lagging = False
+        self._refill_from = 1
+        self._sequencer = Sequencer()
+        self._waiter: asyncio.Future[None] | None = None
+        self.gone = False
+
+    def push(self, data: bytes) -> None:
+        """From the subscription: never blocks; over the limit the frame is left to RESP."""
+        if self._size > self._limit:
+            self._lagging = True
+            return
+        self._queue.append(data)
+        self._size += len(data)
+        self._wake()
+
+    def leave(self) -> None:
+        """The client went away: whoever waits for frames is told at once."""
+        self.gone = True
+        self._wake()
+
+    def refill(self) -> None:
+        """Something may have been missed: read RESP before waiting on."""
+        self._lagging = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def frames(self, silence: float) -> AsyncIterator[Frame | None]:
+        """Frames up to the end; None after each `silence` seconds without one.
+
+        Stops early when the client is gone. Raises Gap, Interrupted.
+        """
+        tries = 0
+        while not self.gone:
+            for frame in await self._take():
+                tries = 0
+                yield frame
+                if isinstance(frame, Finish | Failure):
+                    return
+            if self._queue or self._lagging:
+                continue
+            if self._sequencer.has_gap:
+                tries += 1
+                if tries > _GAP_TRIES:
+                    raise Gap
+                if not await self._wait(_GAP_WAIT):
+                    self._lagging = True
+            elif not await self._wait(silence):
+                yield None
+
+    async def _take(self) -> list[Frame]:
+        ready: list[Frame] = []
+        if self._queue:
+            data = self._queue.popleft()
+            self._size -= len(data)
+            ready = self._sequencer.accept(decode_frame(data))
+        elif self._lagging:
+            self._lagging = False
+            ready = await self._read_again()
+        return ready
+
+    async def _read_again(self) -> list[Frame]:
+        try:
+            stored = await read_subject(
+                self._connection,
+                subjects.RESP,
+                self._subject,
+                from_seq=self._refill_from,
+                limit=_REFILL_FRAMES,
+            )
+        except Unreadable:
+            await asyncio.sleep(_GAP_WAIT)
+            self._lagging = True
+            return []
+        ready: list[Frame] = []
+        for record in stored:
+            self._refill_from = record.seq + 1
+            ready += self._sequencer.accept(decode_frame(record.data))
+        if len(stored) == _REFILL_FRAMES:
+            self._lagging = True
+        return ready
+
+    async def _wait(self, seconds: float) -> bool:
+        """True when something happened within the time."""
+        self._waiter = asyncio.get_running_loop().create_future()
+        if self._queue or self._lagging or self.gone:
+            return True
+        timer = asyncio.get_running_loop().call_later(seconds, self._waiter.cancel)
+        try:
+            await self._waiter
+        except asyncio.CancelledError:
+            if self._waiter.cancelled() and not _being_cancelled():
+                return False
+            raise
+        finally:
+            timer.cancel()
+        return True
+
+
+def _being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+class Replies:
+    """All open replies of one ingress, by call."""
+
+    def __init__(self, connection: Connection, ingress: str, limit: int) -> None:
+        self.ingress = ingress
+        self._connection = connection
+        self._limit = limit
+        self._open: dict[str, Reply] = {}
+        connection.subscribe(subjects.resp_of_ingress(ingress), self._on_message)
+        connection.on_reconnect(self._refill_all)
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def open(self, call_id: str) -> Reply:
+        """Listens for a call's frames; do it before the job is queued."""
+        reply = Reply(self._connection, subjects.resp(self.ingress, call_id), self._limit)
+        self._open[call_id] = reply
+        return reply
+
+    def close(self, call_id: str) -> None:
+        self._open.pop(call_id, None)
+
+    def _on_message(self, message: Message) -> None:
+        reply = self._open.get(message.subject.rpartition(".")[2])
+        if reply is not None:
+            reply.push(message.data)
+
+    def _refill_all(self) -> None:
+        for reply in self._open.values():
+            reply.refill()

@@ -1,0 +1,141 @@
+"""Reads stored messages of a stream by subject and sequence, with JetStream's direct get.
+
+No consumer is created, so nothing has to be cleaned up and any process may read at any time.
+"""
+
+import asyncio
+from itertools import count
+
+import msgspec
+
+from ledger.connection import Connection, Disconnected, Message, NoResponders, RequestTimeout
+
+_BATCH = 256
+_BATCH_BYTES = 4 * 1024 * 1024
+_NOT_FOUND = 404
+_END_OF_BATCH = 204
+_numbers = count(1)
+
+
+class Unreadable(Exception):
+    """The stream did not answer in time; nothing is known about what it holds."""
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """One message as the stream keeps it."""
+
+    seq: int
+    subject: str
+    data: bytes
+
+
+class _BatchGet(msgspec.Struct, omit_defaults=True):
+    seq: int
+    next_by_subj: str
+    batch: int = 0
+    max_bytes: int = 0
+
+
+class _ExactGet(msgspec.Struct):
+    seq: int
+
+
+class _LastGet(msgspec.Struct):
+    last_by_subj: str
+
+
+async def read_subject(
+    connection: Connection,
+    stream: str,
+    subject: str,
+    *,
+    from_seq: int = 1,
+    limit: int = 0,
+    timeout: float = 2.0,
+) -> list[Stored]:
+    """All stored messages whose subject matches (wildcards work), in order, from a sequence on.
+
+    `limit` > 0 bounds how many. Raises Unreadable.
+    """
+    found: list[Stored] = []
+    while True:
+        wanted = min(_BATCH, limit - len(found)) if limit else _BATCH
+        batch, more = await _read_batch(connection, stream, subject, from_seq, wanted, timeout)
+        found += batch
+        if not more or not batch or (limit and len(found) >= limit):
+            return found
+        from_seq = batch[-1].seq + 1
+
+
+async def _read_batch(
+    connection: Connection, stream: str, subject: str, from_seq: int, batch: int, timeout: float
+) -> tuple[list[Stored], bool]:
+    request = _BatchGet(
+        seq=from_seq, next_by_subj=subject, batch=batch, max_bytes=_BATCH_BYTES
+    )
+    found: list[Stored] = []
+    ended: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    def on_message(message: Message) -> None:
+        status = message.status
+        if ended.done():
+            return
+        if status == _END_OF_BATCH:
+            ended.set_result(message.header("Nats-Num-Pending") not in (None, "0"))
+        elif status == _NOT_FOUND:
+            ended.set_result(False)
+        elif status:
+            ended.set_exception(Unreadable(f"{stream} refused a read: status {status}"))
+        else:
+            found.append(_stored(message))
+
+    inbox = f"{connection.inbox}.read{next(_numbers)}"
+    subscription = connection.subscribe(inbox, on_message)
+    try:
+        connection.publish(
+            f"$JS.API.DIRECT.GET.{stream}", msgspec.json.encode(request), reply=inbox
+        )
+        async with asyncio.timeout(timeout):
+            return found, await ended
+    except (TimeoutError, Disconnected) as error:
+        raise Unreadable(f"{stream} did not answer a read within {timeout} s") from error
+    finally:
+        subscription.unsubscribe()
+
+
+async def read_at(
+    connection: Connection, stream: str, seq: int, *, timeout: float = 2.0
+) -> Stored | None:
+    """The message at one sequence; None where there is none. Raises Unreadable."""
+    return await _read_one(connection, stream, _ExactGet(seq), timeout)
+
+
+async def read_last(
+    connection: Connection, stream: str, subject: str, *, timeout: float = 2.0
+) -> Stored | None:
+    """The newest message of a subject; None where there is none. Raises Unreadable."""
+    return await _read_one(connection, stream, _LastGet(subject), timeout)
+
+
+async def _read_one(
+    connection: Connection, stream: str, request: _ExactGet | _LastGet, timeout: float
+) -> Stored | None:
+    try:
+        message = await connection.request(
+            f"$JS.API.DIRECT.GET.{stream}", msgspec.json.encode(request), timeout=timeout
+        )
+    except (NoResponders, RequestTimeout, Disconnected) as error:
+        raise Unreadable(f"{stream} did not answer a read") from error
+    if message.status == _NOT_FOUND:
+        return None
+    if message.status:
+        raise Unreadable(f"{stream} refused a read: status {message.status}")
+    return _stored(message)
+
+
+def _stored(message: Message) -> Stored:
+    return Stored(
+        seq=int(message.header("Nats-Sequence") or 0),
+        subject=message.header("Nats-Subject") or "",
+        data=message.data,
+    )

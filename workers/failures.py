@@ -1,0 +1,186 @@
+"""What went wrong with a provider, in the client's words: the error table, Retry-After, no secrets."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple
+
+import msgspec
+
+from schemas.errors import ErrorInfo
+from schemas.ids import Clock
+from workers.providers.base import AttemptFailed
+
+LONGEST_MESSAGE = 500
+_REMOVED = "[removed]"
+_KEY_SHAPES = re.compile(r"\bsk-[A-Za-z0-9_*.-]{3,}|(?<=Bearer )[^\s\"']+")
+_SHORTEST_SECRET = 6
+_AS_SENT = frozenset({400, 404, 413, 422})
+_WORTH_A_RETRY = frozenset({409, 425})
+
+
+class Detail(NamedTuple):
+    """What a provider said about its error, in whichever shape."""
+
+    message: str = ""
+    code: str | None = None
+    param: str | None = None
+    status: int | None = None
+    kind: str = ""
+
+
+class Failures:
+    """Makes the failures of one provider; `secrets` are texts that no message may contain."""
+
+    def __init__(self, provider: str, secrets: Iterable[str], clock: Clock) -> None:
+        self._provider = provider
+        self._secrets = tuple(text for text in secrets if len(text) >= _SHORTEST_SECRET)
+        self._clock = clock
+
+    def refused(self, status: int, headers: Mapping[str, str], body: bytes) -> AttemptFailed:
+        """The provider answered with an error status; `headers` must ignore case."""
+        wait = retry_after(headers, self._clock)
+        return self._of_status(status, read_detail(body), wait)
+
+    def told(self, body: bytes) -> AttemptFailed:
+        """The provider put an error object where the answer, or the next chunk, should be."""
+        detail = read_detail(body)
+        if detail.status is not None:
+            status = detail.status
+        elif "rate_limit" in detail.kind or "rate_limit" in (detail.code or ""):
+            status = 429
+        else:
+            status = 500
+        return self._of_status(status, detail, None)
+
+    def broken(self, what: str, *, reached: bool = True, retryable: bool = True) -> AttemptFailed:
+        """The provider could not be reached or did not speak as it should; `what` it did."""
+        return self._failed(502, f"{self._provider} {what}.", None, retryable, reached)
+
+    def timed_out(self, what: str, *, reached: bool = True) -> AttemptFailed:
+        """The provider was too slow; `what` it did not do in time."""
+        message = f"{self._provider} {what} in time. Try again, or ask for a longer timeout."
+        return self._failed(504, message, "timeout", True, reached)
+
+    def _of_status(self, status: int, detail: Detail, wait: float | None) -> AttemptFailed:
+        said = self._clean(detail.message)
+        if status in _AS_SENT:
+            info = ErrorInfo(
+                status=status,
+                type="invalid_request_error",
+                message=said or f"{self._provider} refused the request with status {status}.",
+                code=detail.code,
+                param=detail.param,
+                provider=self._provider,
+            )
+            return AttemptFailed(info, retryable=False, reached=True)
+        if status == 429:
+            info = ErrorInfo(
+                status=429,
+                type="rate_limit_error",
+                message=said or f"{self._provider} is limiting its rate. Try again later.",
+                code=detail.code or "rate_limit_exceeded",
+                provider=self._provider,
+                retry_after=wait,
+            )
+            out_of_quota = detail.code == "insufficient_quota"
+            return AttemptFailed(
+                info, retryable=not out_of_quota, reached=True, retry_after=wait
+            )
+        if status in (401, 403):
+            message = (
+                f"{self._provider} refused the gateway's credentials. "
+                "Whoever runs the gateway must check the key of this provider."
+            )
+            return self._failed(502, message, "provider_auth", False, True)
+        if status == 408:
+            return self.timed_out("did not read the request")
+        message = f"{self._provider} failed with status {status}" + (f": {said}" if said else ".")
+        retryable = status >= 500 or status in _WORTH_A_RETRY
+        return self._failed(502, message, detail.code, retryable, True, wait)
+
+    def _failed(
+        self,
+        status: int,
+        message: str,
+        code: str | None,
+        retryable: bool,
+        reached: bool,
+        wait: float | None = None,
+    ) -> AttemptFailed:
+        info = ErrorInfo(
+            status=status,
+            type="provider_error",
+            message=message,
+            code=code,
+            provider=self._provider,
+        )
+        return AttemptFailed(info, retryable=retryable, reached=reached, retry_after=wait)
+
+    def _clean(self, text: str) -> str:
+        """Secrets out first, so that shortening cannot leave half of one."""
+        for secret in self._secrets:
+            text = text.replace(secret, _REMOVED)
+        text = _KEY_SHAPES.sub(_REMOVED, text)
+        if len(text) > LONGEST_MESSAGE:
+            text = text[: LONGEST_MESSAGE - 1] + "…"
+        return text
+
+
+def read_detail(body: bytes) -> Detail:
+    """The message, code, param and status in an error body of any known shape.
+
+    Known are `{"error": {...}}`, `{"error": "text"}`, `{"message": ...}`, `{"detail": ...}`, each
+    also as the only element of a list. Nothing is taken from what is not JSON, such as an HTML page.
+    """
+    try:
+        error: Any = msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        return Detail()
+    if isinstance(error, list) and error:
+        error = error[0]
+    if isinstance(error, dict) and error.get("error"):
+        error = error["error"]
+    if isinstance(error, str):
+        return Detail(error)
+    if not isinstance(error, dict):
+        return Detail()
+    message = error.get("message") or error.get("detail") or ""
+    if not isinstance(message, str):
+        message = msgspec.json.encode(message).decode()
+    code, param = error.get("code"), error.get("param")
+    return Detail(
+        message=message,
+        code=str(code) if isinstance(code, str | int) and code != "" else None,
+        param=param if isinstance(param, str) else None,
+        status=code if isinstance(code, int) and 400 <= code <= 599 else None,
+        kind=str(error.get("type") or ""),
+    )
+
+
+def retry_after(headers: Mapping[str, str], clock: Clock) -> float | None:
+    """Seconds to wait as `Retry-After-Ms` or `Retry-After` say it, as a number or an HTTP date."""
+    millis = _seconds(headers.get("Retry-After-Ms"))
+    if millis is not None:
+        return millis / 1000
+    text = headers.get("Retry-After")
+    seconds = _seconds(text)
+    if seconds is not None or text is None:
+        return seconds
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, moment.timestamp() - clock.now_ns() / 1e9)
+
+
+def _seconds(text: str | None) -> float | None:
+    try:
+        seconds = float(text or "")
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None

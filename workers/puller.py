@@ -1,0 +1,154 @@
+"""Pulls jobs of one lane from the work queue, never more than there are free slots for.
+
+A standing window of pull requests keeps the next job one network hop away. What is asked for is
+always backed by a free slot, so no job waits unstarted in this process while its ack time runs.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from ledger.connection import Connection, Message
+from schemas import subjects
+
+log = logging.getLogger("nexus.worker")
+
+_EXPIRES = 30.0
+_HEARTBEAT = 5.0
+_SILENCE = 3 * _HEARTBEAT
+_SECOND = 1_000_000_000
+_HEARTBEAT_STATUS = 100
+
+
+class Job(msgspec.Struct):
+    """One delivery of a call from the work queue.
+
+    `seq` is its place in WORK, `delivery` counts from 1, `stored_ns` is when WORK stored it.
+    `received` (monotonic seconds) is never later than the server's own time of the delivery, also
+    when this process was paused in between: the owner's clock starts there.
+    """
+
+    data: bytes
+    reply: str
+    seq: int
+    delivery: int
+    stored_ns: int
+    received: float
+
+    @classmethod
+    def of(cls, message: Message, received: float) -> "Job":
+        """From `$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<delivered>.<seq>....`"""
+        tokens = message.reply.split(".")
+        first = 2 if len(tokens) < 11 else 4
+        return cls(
+            data=message.data,
+            reply=message.reply,
+            delivery=int(tokens[first + 2]),
+            seq=int(tokens[first + 3]),
+            stored_ns=int(tokens[first + 5]),
+            received=received,
+        )
+
+
+class _Pull(msgspec.Struct, omit_defaults=True):
+    batch: int
+    expires: int
+    idle_heartbeat: int
+
+
+class Puller:
+    """One lane of one pool: `slots` jobs at once, each run by `run(job)` in a task of its own."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        pool: str,
+        lane: str,
+        slots: int,
+        run: Callable[[Job], Awaitable[None]],
+        received: Callable[[], float],
+    ) -> None:
+        self._connection = connection
+        self._next = (
+            f"$JS.API.CONSUMER.MSG.NEXT.{subjects.WORK}.{subjects.consumer(pool, lane)}"
+        )
+        self._slots = slots
+        self._run = run
+        self._received = received
+        self._inbox = f"{connection.inbox}.pull-{subjects.consumer(pool, lane)}"
+        self._requests: dict[str, int] = {}
+        self._number = 0
+        self._heard = 0.0
+        self._stopped = False
+        self.running: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        self._subscription = self._connection.subscribe(f"{self._inbox}.*", self._on_message)
+        self._connection.on_reconnect(self._ask_anew)
+        self._heard = asyncio.get_running_loop().time()
+        self._ask()
+
+    def check(self) -> None:
+        """Called every now and then: asks anew after a silence of three heartbeats."""
+        now = asyncio.get_running_loop().time()
+        if self._requests and not self._stopped and now - self._heard > _SILENCE:
+            log.warning("no heartbeat from the work queue, asking anew")
+            self._heard = now
+            self._ask_anew()
+
+    def stop(self) -> None:
+        """Take no more jobs; what runs goes on. Open requests die with the subscription."""
+        self._stopped = True
+        self._subscription.unsubscribe()
+
+    def _ask_anew(self) -> None:
+        self._requests.clear()
+        self._ask()
+
+    def _ask(self) -> None:
+        """Keep the window open: ask for all free slots once half of them are unasked for."""
+        free = self._slots - len(self.running) - sum(self._requests.values())
+        if self._stopped or free <= 0 or (self._requests and free * 2 < self._slots):
+            return
+        self._number += 1
+        reply = f"{self._inbox}.{self._number}"
+        self._requests[reply] = free
+        request = _Pull(
+            batch=free,
+            expires=int(_EXPIRES * _SECOND),
+            idle_heartbeat=int(_HEARTBEAT * _SECOND),
+        )
+        self._connection.publish(self._next, msgspec.json.encode(request), reply=reply)
+
+    def _on_message(self, message: Message) -> None:
+        self._heard = asyncio.get_running_loop().time()
+        status = message.status
+        if status == _HEARTBEAT_STATUS:
+            return
+        if status:
+            self._requests.pop(message.subject, None)
+            if status == 503 or "Consumer Deleted" in message.headers.decode("ascii", "replace"):
+                asyncio.get_running_loop().call_later(0.25, self._ask)
+            else:
+                self._ask()
+            return
+        if self._stopped:
+            self._connection.publish(message.reply, b"-NAK")
+            return
+        left = self._requests.get(message.subject, 0) - 1
+        if left > 0:
+            self._requests[message.subject] = left
+        else:
+            self._requests.pop(message.subject, None)
+        task = asyncio.ensure_future(self._run(Job.of(message, self._received())))
+        self.running.add(task)
+        task.add_done_callback(self._on_done)
+        self._ask()
+
+    def _on_done(self, task: "asyncio.Future[None]") -> None:
+        self.running.discard(task)  # type: ignore[arg-type]
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a call ended without an end", exc_info=task.exception())
+        self._ask()

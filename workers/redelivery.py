@@ -1,0 +1,165 @@
+"""What to do with a job that another worker had before: read what it has shown, decide once.
+
+| what the call's frames in RESP show | what happens |
+|---|---|
+| its worker still runs it | the job goes back to the queue for two seconds |
+| an end | that end's terminal event, ack; the provider is not asked again |
+| `Moved` by this job | the job is queued in the next pool, ack |
+| chunks and no end | the stream ends with an error; the silent attempt is recorded, estimated |
+| nothing | a new attempt; the silent one is recorded as abandoned, its cost unknown |
+"""
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from ledger.connection import Connection, Disconnected, NoResponders, RequestTimeout
+from ledger.log import Ledger
+from ledger.publisher import Publisher
+from ledger.reader import read_subject
+from ledger.work import submit
+from schemas import subjects
+from schemas.errors import ErrorInfo
+from schemas.events import (
+    AttemptAbandoned,
+    message_id_of_attempt,
+    message_id_of_end,
+    of_call,
+    of_money,
+    terminal_event,
+)
+from schemas.frames import (
+    Chunk,
+    Failure,
+    Fence,
+    Finish,
+    Frame,
+    Moved,
+    Timings,
+    decode_frame,
+)
+from schemas.ids import Clock, rfc3339
+from schemas.usage import Cost, Usage, cost_of
+from workers.providers.base import estimate_usage, text_bytes_of
+from workers.running import Running
+
+_ANSWER_WITHIN = 0.25
+_LOOK_AGAIN = b'-NAK {"delay": 2000000000}'
+_WORKER_LOST = ErrorInfo(
+    status=502,
+    type="server_error",
+    code="worker_lost",
+    message=(
+        "The worker of this stream went away. What was sent before is all there is: "
+        "send the request again for a whole answer."
+    ),
+)
+
+
+class Takeover:
+    """Decides what a delivery above the first means for its call."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        publisher: Publisher,
+        ledger: Ledger,
+        clock: Clock,
+        end: Callable[[Running, Failure], Awaitable[None]],
+    ) -> None:
+        self._connection = connection
+        self._publisher = publisher
+        self._ledger = ledger
+        self._clock = clock
+        self._end = end
+
+    async def goes_on(self, running: Running) -> bool:
+        """True when the call needs a new attempt here; everything else is done on return."""
+        job, call = running.job, running.call
+        if await self._runs_elsewhere(call.id):
+            self._connection.publish(job.reply, _LOOK_AGAIN)
+            return False
+        frames = await self._frames(running)
+        end = next((frame for frame in frames if isinstance(frame, Finish | Failure)), None)
+        if end is not None:
+            await self._ledger.append(terminal_event(call, end), message_id_of_end(call.id))
+            self._connection.publish(job.reply, b"+ACK")
+            return False
+        moved = next(
+            (f for f in frames if isinstance(f, Moved) and f.fence.job == job.seq), None
+        )
+        if moved is not None:
+            further = msgspec.structs.replace(call, at=moved.at, attempts=moved.attempts)
+            await submit(self._publisher, further)
+            self._connection.publish(job.reply, b"+ACK")
+            return False
+        chunks = [frame for frame in frames if isinstance(frame, Chunk)]
+        if chunks:
+            await self._end_broken_stream(running, chunks)
+            return False
+        await self._record_abandoned(running, Fence(job.seq, job.delivery - 1, 0), None)
+        return True
+
+    async def _runs_elsewhere(self, call_id: str) -> bool:
+        """Asks all workers; only one that still owns the call answers."""
+        try:
+            await self._connection.request(subjects.running(call_id), timeout=_ANSWER_WITHIN)
+        except (NoResponders, RequestTimeout, Disconnected):
+            return False
+        return True
+
+    async def _frames(self, running: Running) -> list[Frame]:
+        stored = await read_subject(
+            self._connection,
+            subjects.RESP,
+            subjects.resp(running.call.ingress, running.call.id),
+        )
+        frames = [decode_frame(record.data) for record in stored]
+        return sorted(frames, key=lambda frame: (frame.fence, frame.index))
+
+    async def _end_broken_stream(self, running: Running, chunks: list[Chunk]) -> None:
+        last = chunks[-1]
+        shown = {chunk.index: chunk for chunk in chunks if chunk.fence == last.fence}
+        text = sum(text_bytes_of(part) for chunk in shown.values() for part in chunk.parts)
+        usage = estimate_usage(running.body, text)
+        await self._record_abandoned(running, last.fence, usage)
+        running.next_attempt()
+        await self._end(
+            running,
+            Failure(
+                fence=running.fence,
+                index=running.next_index(),
+                event_id=self._clock.new_id(),
+                time_ns=self._clock.now_ns(),
+                error=_WORKER_LOST,
+                timings=Timings(
+                    total=(self._clock.now_ns() - running.call.received_ns) / 1e6
+                ),
+                attempts=running.call.attempts + 1,
+                provider=running.call.target.provider,
+                engine=running.call.target.engine,
+                cost=Cost(),
+            ),
+        )
+
+    async def _record_abandoned(
+        self, running: Running, fence: Fence, usage: Usage | None
+    ) -> None:
+        """Closes the silent worker's attempt: estimated when it streamed, else unknown."""
+        call = running.call
+        price = call.target.price
+        cost = cost_of(usage, price) if usage is not None and price is not None else None
+        event = AttemptAbandoned(
+            event_id=self._clock.new_id(),
+            time=rfc3339(self._clock.now_ns()),
+            v=1,
+            **of_call(call),
+            provider=call.target.provider,
+            engine=call.target.engine,
+            fence=tuple(fence),
+            attempts=call.attempts + 1,
+            stream=call.stream,
+            operation=call.operation,
+            **of_money(usage, cost, price.id if price else ""),
+        )
+        await self._ledger.append(event, message_id_of_attempt(call.id, fence))
