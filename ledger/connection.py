@@ -1,0 +1,412 @@
+"""A lean NATS connection for the hot path: publishes of one tick leave in one write.
+
+It comes back by itself after a loss, for ever, with its subscriptions.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ledger.protocol import Message, header_block
+from ledger.wire import BusRefused, Disconnected, Server, Wire
+from schemas.config import MEGABYTE, BusConfig
+from schemas.ids import Clock
+from schemas.subjects import token
+
+__all__ = [
+    "BusRefused",
+    "Connection",
+    "Disconnected",
+    "Message",
+    "NoResponders",
+    "RequestTimeout",
+    "Subscription",
+    "header_block",
+]
+
+log = logging.getLogger(__name__)
+
+_PING_EVERY = 5.0
+_MISSED_PONGS = 2
+_FIRST_REACH = 5.0
+_BLOCK = 256 * 1024
+_HELD_WITHOUT_SERVER = 16 * MEGABYTE
+_HELD_BEFORE_SOCKET = 64 * MEGABYTE
+_CLOSE_SECONDS = 1.0
+
+
+class NoResponders(Exception):
+    """Nobody listens on the subject of a request."""
+
+
+class RequestTimeout(Exception):
+    """No answer came in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """What `Connection.subscribe` gives back, to end it."""
+
+    subject: str
+    queue: str
+    sid: bytes
+    connection: "Connection"
+
+    def unsubscribe(self) -> None:
+        self.connection.unsubscribe(self)
+
+    @property
+    def line(self) -> bytes:
+        return f"SUB {self.subject} {self.queue} ".encode() + self.sid + b"\r\n"
+
+
+class Connection:
+    """One connection to the bus, shared by everything in a process.
+
+    `connected`, `max_payload` (bytes), `server_version` and `reconnects` may be read at any time;
+    `inbox` is the prefix of every reply subject of this connection.
+    """
+
+    def __init__(
+        self,
+        config: BusConfig,
+        name: str,
+        clock: Clock,
+        on_fatal: Callable[[str], None] | None,
+    ) -> None:
+        self.connected = False
+        self.closed = False
+        self.max_payload = MEGABYTE
+        self.server_version = (0, 0, 0)
+        self.reconnects = 0
+        self.inbox = f"_INBOX_{token(name)}.{clock.new_token()}"
+        self._config = config
+        self._name = name
+        self._clock = clock
+        self._on_fatal = on_fatal
+        self._servers = Server.all_of(config)
+        self._loop = asyncio.get_running_loop()
+        self._wire: Wire | None = None
+        self._returning: asyncio.Task[None] | None = None
+        self._heartbeat: asyncio.TimerHandle | None = None
+        self._gone = asyncio.Event()
+        self._on_reconnect: list[Callable[[], None]] = []
+
+        self._controls: list[bytes] = []
+        self._blocks: deque[bytes] = deque()
+        self._blocks_size = 0
+        self._out: list[bytes] = []
+        self._out_size = 0
+        self._pings_due = 0
+        self._write_due = False
+
+        self._routes: dict[bytes, Callable[[Message], None]] = {}
+        self._subscriptions: dict[bytes, Subscription] = {}
+        self._last_sid = 0
+        self._pongs: deque[asyncio.Future[None] | None] = deque()
+        self._unanswered_pings = 0
+        self._requests: dict[str, asyncio.Future[Message]] = {}
+        self._last_request = 0
+        self.subscribe(f"{self.inbox}.r.*", self._on_reply)
+
+    @classmethod
+    async def connect(
+        cls,
+        config: BusConfig,
+        *,
+        name: str,
+        clock: Clock = Clock(),  # noqa: B008
+        on_fatal: Callable[[str], None] | None = None,
+    ) -> "Connection":
+        """Reach one of the servers within 5 s.
+
+        Raises Disconnected if none answers and BusRefused if one does but will not have us.
+        `on_fatal(message)` is called later for what no retry can heal: a missing permission, or
+        credentials that are refused after a reconnect.
+        """
+        if config.creds or config.nkey_seed:
+            raise BusRefused("NATS creds and nkeys are not supported yet: use user and password")
+        self = cls(config, name, clock, on_fatal)
+        give_up = self._loop.time() + _FIRST_REACH
+        while True:
+            for server in self._servers:
+                try:
+                    self._adopt(await Wire.open(server, config, name, self))
+                except Disconnected as error:
+                    if self._loop.time() > give_up:
+                        raise Disconnected(str(error)) from error
+                else:
+                    return self
+            await asyncio.sleep(self._pause())
+
+    def publish(self, subject: str, data: bytes, *, reply: str = "", headers: bytes = b"") -> None:
+        """Send without waiting; while there is no server it is kept, up to 16 MB.
+
+        Raises Disconnected when no more can be kept, ValueError for a subject with white space
+        or more bytes than the server takes.
+        """
+        size = len(headers) + len(data)
+        if size > self.max_payload:
+            raise ValueError(f"{size} bytes for {subject}: the bus takes {self.max_payload}")
+        if subject.split(None, 1) != [subject]:
+            raise ValueError(f"not a subject: {subject!r}")
+        held = self._out_size + self._blocks_size + size
+        if held > (_HELD_BEFORE_SOCKET if self.connected else _HELD_WITHOUT_SERVER) or self.closed:
+            raise Disconnected("closed" if self.closed else f"{held} bytes wait for the bus")
+        if headers:
+            head = f"HPUB {subject} {reply} {len(headers)} {size}\r\n".encode()
+        else:
+            head = f"PUB {subject} {reply} {size}\r\n".encode()
+        self._out += (head, headers, data, b"\r\n")
+        self._out_size += len(head) + size + 2
+        if self._out_size > _BLOCK:
+            self._seal_block()
+        elif not self._write_due:
+            self._write_due = True
+            self._loop.call_soon(self._write)
+
+    def subscribe(
+        self, subject: str, callback: Callable[[Message], None], *, queue: str = ""
+    ) -> Subscription:
+        """Call `callback` for every message, at once and in order; it must not block.
+
+        An exception in it is logged and harms nothing else.
+        """
+        for word in (subject, queue or "-"):
+            if word.split(None, 1) != [word]:
+                raise ValueError(f"not a subject or queue: {word!r}")
+        self._last_sid += 1
+        sid = b"%d" % self._last_sid
+        subscription = Subscription(subject, queue, sid, self)
+        self._routes[sid] = callback
+        self._subscriptions[sid] = subscription
+        self._send_control(subscription.line)
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """End a subscription; messages on their way are dropped."""
+        if self._subscriptions.pop(subscription.sid, None) is not None:
+            del self._routes[subscription.sid]
+            self._send_control(b"UNSUB " + subscription.sid + b"\r\n")
+
+    async def request(
+        self, subject: str, data: bytes = b"", *, timeout: float = 1.0, headers: bytes = b""
+    ) -> Message:
+        """The first answer; NoResponders at once if nobody listens, RequestTimeout after `timeout`.
+
+        Raises Disconnected at once when the connection is, or gets, lost.
+        """
+        if not self.connected:
+            raise Disconnected("not connected")
+        self._last_request += 1
+        reply = f"{self.inbox}.r.{self._last_request}"
+        answer: asyncio.Future[Message] = self._loop.create_future()
+        self.publish(subject, data, reply=reply, headers=headers)
+        self._requests[reply] = answer
+        timer = self._loop.call_later(timeout, _expire, answer, subject)
+        try:
+            message = await answer
+        finally:
+            timer.cancel()
+            self._requests.pop(reply, None)
+        if message.status == 503 and not message.data:
+            raise NoResponders(subject)
+        return message
+
+    async def flush(self, timeout: float = 1.0) -> None:
+        """Return when everything published before has reached the server."""
+        if not self.connected:
+            raise Disconnected("not connected")
+        pong: asyncio.Future[None] = self._loop.create_future()
+        self._send_ping(pong)
+        timer = self._loop.call_later(timeout, _expire, pong, "flush")
+        try:
+            await pong
+        finally:
+            timer.cancel()
+
+    def on_reconnect(self, callback: Callable[[], None]) -> None:
+        """Call `callback` each time the connection is back and its subscriptions stand again."""
+        self._on_reconnect.append(callback)
+
+    async def drain(self) -> None:
+        """Take no more messages, handle those that are on their way, send all, then close."""
+        try:
+            for subscription in list(self._subscriptions.values()):
+                if not subscription.subject.startswith(self.inbox):
+                    self._send_control(b"UNSUB " + subscription.sid + b"\r\n")
+            await self.flush()
+        except (Disconnected, RequestTimeout):
+            log.warning("the bus did not answer while closing")
+        await self.close()
+
+    async def close(self) -> None:
+        """Send what is buffered if there is a server, and end; may be called twice."""
+        if self.closed:
+            return
+        self._write()
+        self.closed = True
+        if self._returning is not None:
+            self._returning.cancel()
+        if self._wire is not None:
+            wire = self._wire
+            wire.close()
+            timer = self._loop.call_later(_CLOSE_SECONDS, wire.abort)
+            await self._gone.wait()
+            timer.cancel()
+
+    # What the wire brings.
+
+    def on_message(self, sid: bytes, message: Message) -> None:
+        callback = self._routes.get(sid)
+        if callback is None:
+            return
+        try:
+            callback(message)
+        except Exception:
+            log.exception("the subscriber of %s failed", message.subject)
+
+    def on_pong(self) -> None:
+        self._unanswered_pings = 0
+        pong = self._pongs.popleft() if self._pongs else None
+        if pong is not None and not pong.done():
+            pong.set_result(None)
+
+    def on_error(self, text: str) -> None:
+        if text.lower().startswith("permissions violation"):
+            self._fatal(text)
+        else:
+            log.warning("the bus says: %s", text)
+
+    def on_writable(self) -> None:
+        self._write()
+
+    def on_lost(self, wire: Wire, reason: str) -> None:
+        if wire is not self._wire:
+            return
+        self._wire = None
+        self.connected = False
+        self._controls.clear()
+        self._pings_due = 0
+        if self._heartbeat is not None:
+            self._heartbeat.cancel()
+        for waiter in (*self._requests.values(), *self._pongs):
+            if waiter is not None and not waiter.done():
+                waiter.set_exception(Disconnected(f"the bus connection was lost: {reason}"))
+        self._pongs.clear()
+        if self.closed:
+            self._gone.set()
+        else:
+            log.warning("bus connection lost, reconnecting: %s", reason)
+            self._returning = self._loop.create_task(self._come_back())
+
+    # Inside.
+
+    def _adopt(self, wire: Wire) -> None:
+        """Make a fresh wire the current one: subscriptions first, then what was kept."""
+        self._wire = wire
+        self.connected = True
+        self.max_payload = wire.info.max_payload
+        self.server_version = wire.info.version_tuple
+        self._controls = [subscription.line for subscription in self._subscriptions.values()]
+        self._unanswered_pings = 0
+        self._heartbeat = self._loop.call_later(_PING_EVERY, self._beat)
+        self._write()
+
+    async def _come_back(self) -> None:
+        refused = ""
+        while not self.connected:
+            for server in self._servers:
+                await asyncio.sleep(self._pause())
+                try:
+                    self._adopt(await Wire.open(server, self._config, self._name, self))
+                    break
+                except Disconnected as error:
+                    log.debug("not yet: %s", error)
+                except BusRefused as error:
+                    if str(error) != refused:
+                        refused = str(error)
+                        self._fatal(refused)
+        self.reconnects += 1
+        log.info("bus connection is back")
+        for callback in self._on_reconnect:
+            try:
+                callback()
+            except Exception:
+                log.exception("what follows a reconnect failed")
+
+    def _pause(self) -> float:
+        """50 to 250 ms at random, so that clients do not come back in step."""
+        return 0.05 + 0.2 * self._clock.entropy(1)[0] / 255
+
+    def _beat(self) -> None:
+        assert self._wire is not None
+        if self._unanswered_pings >= _MISSED_PONGS:
+            self._wire.abort("the server is silent")
+            return
+        self._unanswered_pings += 1
+        self._send_ping(None)
+        self._heartbeat = self._loop.call_later(_PING_EVERY, self._beat)
+
+    def _send_ping(self, pong: asyncio.Future[None] | None) -> None:
+        self._pongs.append(pong)
+        self._pings_due += 1
+        self._schedule_write()
+
+    def _send_control(self, line: bytes) -> None:
+        if self.connected:
+            self._controls.append(line)
+            self._schedule_write()
+
+    def _schedule_write(self) -> None:
+        if not self._write_due:
+            self._write_due = True
+            self._loop.call_soon(self._write)
+
+    def _seal_block(self) -> None:
+        """Close a block, so that a backlog goes to the socket piece by piece, not all at once."""
+        self._blocks.append(b"".join(self._out))
+        self._blocks_size += self._out_size
+        self._out.clear()
+        self._out_size = 0
+        self._write()
+
+    def _write(self) -> None:
+        """Hand over what waits, as far as the socket takes it; pings last, they confirm the rest."""
+        self._write_due = False
+        wire = self._wire
+        if wire is None:
+            return
+        if self._controls:
+            wire.write(b"".join(self._controls))
+            self._controls.clear()
+        while self._blocks and wire.writable:
+            block = self._blocks.popleft()
+            self._blocks_size -= len(block)
+            wire.write(block)
+        if not wire.writable or self._blocks:
+            return
+        if self._pings_due:
+            self._out.append(b"PING\r\n" * self._pings_due)
+            self._pings_due = 0
+        if self._out:
+            wire.write(b"".join(self._out))
+            self._out.clear()
+            self._out_size = 0
+
+    def _on_reply(self, message: Message) -> None:
+        answer = self._requests.pop(message.subject, None)
+        if answer is not None and not answer.done():
+            answer.set_result(message)
+
+    def _fatal(self, message: str) -> None:
+        log.error("the bus refuses: %s", message)
+        if self._on_fatal is not None:
+            self._on_fatal(message)
+
+
+def _expire(waiter: asyncio.Future[Message] | asyncio.Future[None], what: str) -> None:
+    if not waiter.done():
+        waiter.set_exception(RequestTimeout(what))
