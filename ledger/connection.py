@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ledger.outbox import Outbox
 from ledger.protocol import Message, header_block
 from ledger.wire import BusRefused, Disconnected, Server, Wire
 from schemas.config import MEGABYTE, BusConfig
@@ -26,15 +27,15 @@ __all__ = [
     "header_block",
 ]
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("nexus.bus")
 
 _PING_EVERY = 5.0
 _MISSED_PONGS = 2
 _FIRST_REACH = 5.0
-_BLOCK = 256 * 1024
 _HELD_WITHOUT_SERVER = 16 * MEGABYTE
 _HELD_BEFORE_SOCKET = 64 * MEGABYTE
 _CLOSE_SECONDS = 1.0
+_CLOCK = Clock()
 
 
 class NoResponders(Exception):
@@ -45,17 +46,19 @@ class RequestTimeout(Exception):
     """No answer came in time."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Subscription:
-    """What `Connection.subscribe` gives back, to end it."""
+    """What `Connection.subscribe` gives back; it stands until `unsubscribe`."""
 
     subject: str
     queue: str
+    callback: Callable[[Message], None]
     sid: bytes
-    connection: "Connection"
+    _connection: "Connection"
 
     def unsubscribe(self) -> None:
-        self.connection.unsubscribe(self)
+        """End it; messages on their way are dropped."""
+        self._connection._unsubscribe(self)
 
     @property
     def line(self) -> bytes:
@@ -94,15 +97,8 @@ class Connection:
         self._gone = asyncio.Event()
         self._on_reconnect: list[Callable[[], None]] = []
 
-        self._controls: list[bytes] = []
-        self._blocks: deque[bytes] = deque()
-        self._blocks_size = 0
-        self._out: list[bytes] = []
-        self._out_size = 0
-        self._pings_due = 0
+        self._outbox = Outbox()
         self._write_due = False
-
-        self._routes: dict[bytes, Callable[[Message], None]] = {}
         self._subscriptions: dict[bytes, Subscription] = {}
         self._last_sid = 0
         self._pongs: deque[asyncio.Future[None] | None] = deque()
@@ -117,7 +113,7 @@ class Connection:
         config: BusConfig,
         *,
         name: str,
-        clock: Clock = Clock(),  # noqa: B008
+        clock: Clock = _CLOCK,
         on_fatal: Callable[[str], None] | None = None,
     ) -> "Connection":
         """Reach one of the servers within 5 s.
@@ -152,17 +148,17 @@ class Connection:
             raise ValueError(f"{size} bytes for {subject}: the bus takes {self.max_payload}")
         if subject.split(None, 1) != [subject]:
             raise ValueError(f"not a subject: {subject!r}")
-        held = self._out_size + self._blocks_size + size
-        if held > (_HELD_BEFORE_SOCKET if self.connected else _HELD_WITHOUT_SERVER) or self.closed:
-            raise Disconnected("closed" if self.closed else f"{held} bytes wait for the bus")
+        held = self._outbox.size + size
+        if held > (_HELD_BEFORE_SOCKET if self.connected else _HELD_WITHOUT_SERVER):
+            raise Disconnected(f"{held} bytes wait for the bus already")
+        if self.closed:
+            raise Disconnected("the connection was closed")
         if headers:
             head = f"HPUB {subject} {reply} {len(headers)} {size}\r\n".encode()
         else:
             head = f"PUB {subject} {reply} {size}\r\n".encode()
-        self._out += (head, headers, data, b"\r\n")
-        self._out_size += len(head) + size + 2
-        if self._out_size > _BLOCK:
-            self._seal_block()
+        if self._outbox.put(head, headers, data):
+            self._write()
         elif not self._write_due:
             self._write_due = True
             self._loop.call_soon(self._write)
@@ -179,20 +175,18 @@ class Connection:
                 raise ValueError(f"not a subject or queue: {word!r}")
         self._last_sid += 1
         sid = b"%d" % self._last_sid
-        subscription = Subscription(subject, queue, sid, self)
-        self._routes[sid] = callback
+        subscription = Subscription(subject, queue, callback, sid, self)
         self._subscriptions[sid] = subscription
         self._send_control(subscription.line)
         return subscription
 
-    def unsubscribe(self, subscription: Subscription) -> None:
-        """End a subscription; messages on their way are dropped."""
-        if self._subscriptions.pop(subscription.sid, None) is not None:
-            del self._routes[subscription.sid]
-            self._send_control(b"UNSUB " + subscription.sid + b"\r\n")
-
     async def request(
-        self, subject: str, data: bytes = b"", *, timeout: float = 1.0, headers: bytes = b""
+        self,
+        subject: str,
+        data: bytes = b"",
+        *,
+        timeout: float = 1.0,  # noqa: ASYNC109
+        headers: bytes = b"",
     ) -> Message:
         """The first answer; NoResponders at once if nobody listens, RequestTimeout after `timeout`.
 
@@ -215,7 +209,7 @@ class Connection:
             raise NoResponders(subject)
         return message
 
-    async def flush(self, timeout: float = 1.0) -> None:
+    async def flush(self, timeout: float = 1.0) -> None:  # noqa: ASYNC109
         """Return when everything published before has reached the server."""
         if not self.connected:
             raise Disconnected("not connected")
@@ -243,7 +237,7 @@ class Connection:
         await self.close()
 
     async def close(self) -> None:
-        """Send what is buffered if there is a server, and end; may be called twice."""
+        """End; what the socket takes at once is still sent. May be called twice."""
         if self.closed:
             return
         self._write()
@@ -260,11 +254,11 @@ class Connection:
     # What the wire brings.
 
     def on_message(self, sid: bytes, message: Message) -> None:
-        callback = self._routes.get(sid)
-        if callback is None:
+        subscription = self._subscriptions.get(sid)
+        if subscription is None:
             return
         try:
-            callback(message)
+            subscription.callback(message)
         except Exception:
             log.exception("the subscriber of %s failed", message.subject)
 
@@ -288,8 +282,7 @@ class Connection:
             return
         self._wire = None
         self.connected = False
-        self._controls.clear()
-        self._pings_due = 0
+        self._outbox.forget_controls()
         if self._heartbeat is not None:
             self._heartbeat.cancel()
         for waiter in (*self._requests.values(), *self._pongs):
@@ -304,13 +297,18 @@ class Connection:
 
     # Inside.
 
+    def _unsubscribe(self, subscription: Subscription) -> None:
+        if self._subscriptions.pop(subscription.sid, None) is not None:
+            self._send_control(b"UNSUB " + subscription.sid + b"\r\n")
+
     def _adopt(self, wire: Wire) -> None:
         """Make a fresh wire the current one: subscriptions first, then what was kept."""
         self._wire = wire
         self.connected = True
         self.max_payload = wire.info.max_payload
         self.server_version = wire.info.version_tuple
-        self._controls = [subscription.line for subscription in self._subscriptions.values()]
+        for subscription in self._subscriptions.values():
+            self._outbox.put_control(subscription.line)
         self._unanswered_pings = 0
         self._heartbeat = self._loop.call_later(_PING_EVERY, self._beat)
         self._write()
@@ -352,12 +350,12 @@ class Connection:
 
     def _send_ping(self, pong: asyncio.Future[None] | None) -> None:
         self._pongs.append(pong)
-        self._pings_due += 1
+        self._outbox.put_ping()
         self._schedule_write()
 
     def _send_control(self, line: bytes) -> None:
         if self.connected:
-            self._controls.append(line)
+            self._outbox.put_control(line)
             self._schedule_write()
 
     def _schedule_write(self) -> None:
@@ -365,36 +363,10 @@ class Connection:
             self._write_due = True
             self._loop.call_soon(self._write)
 
-    def _seal_block(self) -> None:
-        """Close a block, so that a backlog goes to the socket piece by piece, not all at once."""
-        self._blocks.append(b"".join(self._out))
-        self._blocks_size += self._out_size
-        self._out.clear()
-        self._out_size = 0
-        self._write()
-
     def _write(self) -> None:
-        """Hand over what waits, as far as the socket takes it; pings last, they confirm the rest."""
         self._write_due = False
-        wire = self._wire
-        if wire is None:
-            return
-        if self._controls:
-            wire.write(b"".join(self._controls))
-            self._controls.clear()
-        while self._blocks and wire.writable:
-            block = self._blocks.popleft()
-            self._blocks_size -= len(block)
-            wire.write(block)
-        if not wire.writable or self._blocks:
-            return
-        if self._pings_due:
-            self._out.append(b"PING\r\n" * self._pings_due)
-            self._pings_due = 0
-        if self._out:
-            wire.write(b"".join(self._out))
-            self._out.clear()
-            self._out_size = 0
+        if self._wire is not None:
+            self._outbox.write_to(self._wire)
 
     def _on_reply(self, message: Message) -> None:
         answer = self._requests.pop(message.subject, None)

@@ -120,7 +120,7 @@ class Publisher:
 
         One try waits `timeout` seconds for the acknowledgement; tries are repeated until `deadline`
         seconds have passed. `ttl` > 0 lets the stream drop the message after so many seconds.
-        Raises Refused or Unresolved; ValueError as Connection.publish does.
+        Raises Refused or Unresolved; ValueError and Disconnected as Connection.publish does.
         """
         return await self.publish_nowait(
             subject,
@@ -218,10 +218,15 @@ class Publisher:
             self._send(reply, pending)
         except Disconnected as error:
             pending.last = str(error)
+        except ValueError as error:
+            if not pending.answer.done():
+                pending.answer.set_exception(error)
 
 
 def _with_id(headers: bytes, msg_id: str, ttl: int) -> bytes:
     """A header block with the message id, and the time to live, before what is given."""
+    if "\n" in msg_id or "\r" in msg_id:
+        raise ValueError(f"not a message id: {msg_id!r}")
     own = f"NATS/1.0\r\nNats-Msg-Id: {msg_id}\r\n"
     if ttl:
         own += f"Nats-TTL: {ttl}\r\n"

@@ -116,9 +116,8 @@ class Wire(asyncio.Protocol):
         if server.tls or self.info.tls_required:
             if not (self.info.tls_required or self.info.tls_available):
                 raise BusRefused(f"{server} offers no TLS, but tls:// was asked for")
-            context = ssl.create_default_context(cafile=config.tls_ca or None)
             secured = await loop.start_tls(
-                self._transport, self, context, server_hostname=server.host
+                self._transport, self, _tls_context(config), server_hostname=server.host
             )
             assert secured is not None
             self.connection_made(secured)
@@ -195,6 +194,13 @@ class Wire(asyncio.Protocol):
             self.info = msgspec.json.decode(rest, type=ServerInfo)
             if not self._greeted.done():
                 self._greeted.set_result(None)
+
+
+def _tls_context(config: BusConfig) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=config.tls_ca or None)
+    except OSError as error:
+        raise BusRefused(f"tls_ca {config.tls_ca}: {error}") from error
 
 
 def _connect_line(server: Server, name: str) -> bytes:
