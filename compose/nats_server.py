@@ -1,7 +1,6 @@
 """The embedded bus: a real nats-server as a child process that owns one directory of data."""
 
 import contextlib
-import ctypes
 import fcntl
 import json
 import os
@@ -13,13 +12,13 @@ import sys
 import sysconfig
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
+
+from compose.child import die_with_parent
 
 _USER = "nexus"
 _POLL = 0.003
 _LOCK_WAIT = 1.0
-_PR_SET_PDEATHSIG = 1
 
 
 class NatsServerError(Exception):
@@ -100,7 +99,7 @@ class NatsServer:
                 stderr=log,
                 start_new_session=True,
                 pass_fds=(lock,),
-                preexec_fn=_die_with_parent(),
+                preexec_fn=die_with_parent(signal.SIGTERM),
             )
         self._await_ready(self._process, timeout, log_end)
 
@@ -210,18 +209,3 @@ def _write_private(path: Path, text: str) -> None:
 
 def _quoted(value: Path | str) -> str:
     return json.dumps(str(value), ensure_ascii=False)
-
-
-def _die_with_parent() -> Callable[[], None] | None:
-    """What the child does between fork and exec, so that a killed parent takes it along (Linux)."""
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    parent = os.getpid()
-
-    def ask_for_signal() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return ask_for_signal
