@@ -1,0 +1,144 @@
+"""All that a benchmark found, and the figures asked for judged by it."""
+
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+import msgspec
+
+from tests.bench.loads import Outcome
+from tests.bench.measure import Idle, Run, Sample
+from tests.bench.stats import Spread, median
+
+MEGABYTE = 1_000_000
+FLAT_AFTER = 0.2
+"""The part of the calls of a soak that may still fill caches before memory has to be flat."""
+
+Verdict = Literal["stretch", "met", "MISSED", "not measured"]
+
+
+Measure = Callable[[Outcome], Spread | None]
+
+
+def total(outcome: Outcome) -> Spread | None:
+    """How long whole answers took."""
+    return outcome.total
+
+
+def first(outcome: Outcome) -> Spread | None:
+    """How long the first token took."""
+    return outcome.first
+
+
+def late(outcome: Outcome) -> Spread | None:
+    """How late chunks came."""
+    return outcome.late
+
+
+class Findings(msgspec.Struct):
+    """The raw results; `name` is the gateway's name among the targets of the runs."""
+
+    name: str
+    machine: dict[str, str | int | float]
+    starts: list[float] = msgspec.field(default_factory=list[float])
+    idle: Idle | None = None
+    soak: list[Sample] = msgspec.field(default_factory=list[Sample])
+    runs: list[Run] = msgspec.field(default_factory=list[Run])
+
+    def of(self, load: str, target: str | None = None) -> list[Run]:
+        """The runs of a load against a target (the gateway unless named)."""
+        wanted = (load, target or self.name)
+        return [run for run in self.runs if (run.load, run.target) == wanted]
+
+
+class Figure(msgspec.Struct, frozen=True):
+    """One figure asked for: the median of what was measured, and its range over the runs."""
+
+    name: str
+    unit: str
+    asked: float
+    stretch: float
+    measured: float | None
+    low: float | None
+    high: float | None
+
+    @property
+    def verdict(self) -> Verdict:
+        """How the measured value compares; smaller is better for every figure."""
+        if self.measured is None:
+            return "not measured"
+        if self.measured <= self.stretch:
+            return "stretch"
+        return "met" if self.measured <= self.asked else "MISSED"
+
+
+def per_call_us(run: Run) -> float | None:
+    """Processor time per good reply, over the roles that count, in µs."""
+    counted = run.counted_ns()
+    return counted / run.outcome.good / 1000 if counted is not None and run.outcome.good else None
+
+
+def figures(found: Findings) -> list[Figure]:
+    """The figures asked for, each beside what was measured."""
+    stream_ms = [
+        us / 1000 if us is not None else None for us in map(per_call_us, found.of("stream16"))
+    ]
+    slow = (late(run.outcome) for run in found.of("slow200"))
+    lateness = [spread.p99 for spread in slow if spread is not None]
+    return [
+        _figure("unary16: CPU per call", "µs", 900, 600, map(per_call_us, found.of("unary16"))),
+        _figure("stream16: CPU per stream of 100 chunks", "ms", 3, 2, stream_ms),
+        _figure("unary1: added p50", "ms", 2.5, 1.5, added(found, "unary1", total, 50)),
+        _figure("unary1: added p99", "ms", 10, 5, added(found, "unary1", total, 99)),
+        _figure("slow200: added time to first token p50", "ms", 20, 5,
+                added(found, "slow200", first, 50)),
+        _figure("slow200: chunk lateness p99", "ms", 60, 20, lateness),
+        _figure("idle memory of ingress + worker", "MB", 150, 110, [_idle_memory(found)]),
+        _figure("memory growth over the soak", "%", 5, 2, [growth(found)]),
+        _figure("start to first answer", "s", 5, 3, found.starts),
+        _figure("replies wrong, lost or reordered", "", 0, 0, [_faults(found)]),
+    ]  # fmt: skip
+
+
+def added(found: Findings, load: str, of: Measure, percent: int) -> list[float]:
+    """What the gateway adds, run by run: a percentile of each run less the direct one beside it."""
+    direct = {run.number: of(run.outcome) for run in found.of(load, "direct")}
+    pairs = ((of(run.outcome), direct.get(run.number)) for run in found.of(load))
+    return [
+        with_it.at(percent) - without.at(percent)
+        for with_it, without in pairs
+        if with_it is not None and without is not None
+    ]
+
+
+def _figure(
+    name: str, unit: str, asked: float, stretch: float, values: Iterable[float | None]
+) -> Figure:
+    known = [value for value in values if value is not None]
+    low, high = (min(known), max(known)) if known else (None, None)
+    return Figure(name, unit, asked, stretch, median(known), low, high)
+
+
+def resident(sample: Sample | Idle, roles: tuple[str, ...] = ("ingress", "worker")) -> int | None:
+    """Resident bytes of some roles together; None when one of them is not there."""
+    if any(role not in sample.memory for role in roles):
+        return None
+    return sum(sample.memory[role].rss for role in roles)
+
+
+def _idle_memory(found: Findings) -> float | None:
+    rss = resident(found.idle) if found.idle is not None else None
+    return rss / MEGABYTE if rss is not None else None
+
+
+def growth(found: Findings) -> float | None:
+    """Growth of ingress + worker over a soak once its first part is over, in percent."""
+    if not found.soak:
+        return None
+    settled = next(s for s in found.soak if s.calls >= found.soak[-1].calls * FLAT_AFTER)
+    before, after = resident(settled), resident(found.soak[-1])
+    return (after / before - 1) * 100 if before and after is not None else None
+
+
+def _faults(found: Findings) -> float | None:
+    runs = [run for run in found.runs if run.target == found.name]
+    return float(sum(sum(run.outcome.faults.values()) for run in runs)) if runs else None
