@@ -1,4 +1,4 @@
-"""What went wrong with a provider, in the client's words: the error table, Retry-After, no secrets."""
+"""What went wrong with a provider, told to the client: the error table, and no secret in it."""
 
 import math
 import re
@@ -32,10 +32,10 @@ class Detail(NamedTuple):
 
 
 class Failures:
-    """Makes the failures of one provider; `secrets` are texts that no message may contain."""
+    """Makes the failures of one `provider`; `secrets` are texts that no message may contain."""
 
     def __init__(self, provider: str, secrets: Iterable[str], clock: Clock) -> None:
-        self._provider = provider
+        self.provider = provider
         self._secrets = tuple(text for text in secrets if len(text) >= _SHORTEST_SECRET)
         self._clock = clock
 
@@ -57,11 +57,11 @@ class Failures:
 
     def broken(self, what: str, *, reached: bool = True, retryable: bool = True) -> AttemptFailed:
         """The provider could not be reached or did not speak as it should; `what` it did."""
-        return self._failed(502, f"{self._provider} {what}.", None, retryable, reached)
+        return self._failed(502, f"{self.provider} {what}.", None, retryable, reached)
 
     def timed_out(self, what: str, *, reached: bool = True) -> AttemptFailed:
         """The provider was too slow; `what` it did not do in time."""
-        message = f"{self._provider} {what} in time. Try again, or ask for a longer timeout."
+        message = f"{self.provider} {what} in time. Try again, or ask for a longer timeout."
         return self._failed(504, message, "timeout", True, reached)
 
     def _of_status(self, status: int, detail: Detail, wait: float | None) -> AttemptFailed:
@@ -70,34 +70,32 @@ class Failures:
             info = ErrorInfo(
                 status=status,
                 type="invalid_request_error",
-                message=said or f"{self._provider} refused the request with status {status}.",
+                message=said or f"{self.provider} refused the request with status {status}.",
                 code=detail.code,
                 param=detail.param,
-                provider=self._provider,
+                provider=self.provider,
             )
             return AttemptFailed(info, retryable=False, reached=True)
         if status == 429:
             info = ErrorInfo(
                 status=429,
                 type="rate_limit_error",
-                message=said or f"{self._provider} is limiting its rate. Try again later.",
+                message=said or f"{self.provider} is limiting its rate. Try again later.",
                 code=detail.code or "rate_limit_exceeded",
-                provider=self._provider,
+                provider=self.provider,
                 retry_after=wait,
             )
             out_of_quota = detail.code == "insufficient_quota"
-            return AttemptFailed(
-                info, retryable=not out_of_quota, reached=True, retry_after=wait
-            )
+            return AttemptFailed(info, retryable=not out_of_quota, reached=True, retry_after=wait)
         if status in (401, 403):
             message = (
-                f"{self._provider} refused the gateway's credentials. "
+                f"{self.provider} refused the gateway's credentials. "
                 "Whoever runs the gateway must check the key of this provider."
             )
             return self._failed(502, message, "provider_auth", False, True)
         if status == 408:
             return self.timed_out("did not read the request")
-        message = f"{self._provider} failed with status {status}" + (f": {said}" if said else ".")
+        message = f"{self.provider} failed with status {status}" + (f": {said}" if said else ".")
         retryable = status >= 500 or status in _WORTH_A_RETRY
         return self._failed(502, message, detail.code, retryable, True, wait)
 
@@ -115,7 +113,7 @@ class Failures:
             type="provider_error",
             message=message,
             code=code,
-            provider=self._provider,
+            provider=self.provider,
         )
         return AttemptFailed(info, retryable=retryable, reached=reached, retry_after=wait)
 
@@ -133,7 +131,7 @@ def read_detail(body: bytes) -> Detail:
     """The message, code, param and status in an error body of any known shape.
 
     Known are `{"error": {...}}`, `{"error": "text"}`, `{"message": ...}`, `{"detail": ...}`, each
-    also as the only element of a list. Nothing is taken from what is not JSON, such as an HTML page.
+    also as the only element of a list. Nothing is taken from what is no JSON, such as an HTML page.
     """
     try:
         error: Any = msgspec.json.decode(body)

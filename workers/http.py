@@ -3,11 +3,12 @@
 import asyncio
 import io
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextvars import ContextVar
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from urllib.request import getproxies_environment, proxy_bypass
+from weakref import WeakSet
 
 import aiohttp
 from aiohttp import ClientTimeout, hdrs
@@ -29,31 +30,10 @@ _KEEP_ALIVE = 55.0
 _DNS_TTL = 30
 _STALE_WITHIN = 1.0
 _LEAVE_WITHIN = 1.0
-_NEVER_PASSED_ON = frozenset(
-    {
-        "accept-encoding",
-        "authorization",
-        "connection",
-        "content-encoding",
-        "content-length",
-        "content-type",
-        "cookie",
-        "expect",
-        "host",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
 
 
 class _Trip:
-    """What one request has been through: it went out at `sent`, on a connection used before?"""
+    """What one request has been through: when it went out, and whether on a used connection."""
 
     __slots__ = ("reused", "sent")
 
@@ -66,7 +46,7 @@ _trip: ContextVar[_Trip] = ContextVar("trip")
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Notes in the trip when a request gets its connection: before that nothing was sent."""
+    """Notes in the trip when a request gets its connection: before that, nothing was sent."""
 
     def __init__(self, clock: Clock, limit: int) -> None:
         context = ssl.create_default_context()
@@ -75,13 +55,225 @@ class _Connector(aiohttp.TCPConnector):
             ssl=context, limit=limit, keepalive_timeout=_KEEP_ALIVE, ttl_dns_cache=_DNS_TTL
         )
         self._clock = clock
+        self._used: WeakSet[ResponseHandler] = WeakSet()
 
     async def connect(
-        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: ClientTimeout
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: ClientTimeout,  # noqa: ASYNC109 - the base class's own parameter
     ) -> Connection:
         connection = await super().connect(req, traces, timeout)
+        protocol = connection.protocol
+        assert protocol is not None
         trip = _trip.get()
         trip.sent = self._clock.monotonic()
-        trip.reused = getattr(connection.protocol, "nexus_used", False)
-        connection.protocol.nexus_used = True
+        trip.reused = protocol in self._used
+        if not trip.reused:
+            self._used.add(protocol)
         return connection
+
+
+class Reply:
+    """An answer whose head has arrived; `sent` and `first_byte` are monotonic seconds.
+
+    `first_byte` is when the first block of the body was there. Whoever has a Reply closes it.
+    """
+
+    __slots__ = ("_clock", "_failures", "_idle", "_left", "_response", "first_byte", "sent")
+
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        sent: float,
+        idle: float | None,
+        failures: Failures,
+        clock: Clock,
+    ) -> None:
+        self._response = response
+        self._idle = idle
+        self._failures = failures
+        self._clock = clock
+        self._left = False
+        self.sent = sent
+        self.first_byte = 0.0
+
+    @property
+    def status(self) -> int:
+        return self._response.status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The answer's headers; names are found in any case."""
+        return self._response.headers
+
+    @property
+    def content_type(self) -> str:
+        """The media type in small letters without parameters; empty if there is none."""
+        return self._response.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
+
+    async def next_block(self) -> bytes:
+        """What the next read of the socket brought, decompressed; empty at the end of the body."""
+        try:
+            block = await self._response.content.readany()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if isinstance(error, TimeoutError):
+                raise self._failures.timed_out("did not go on with its answer") from error
+            raise self._failures.broken("broke off in the middle of its answer") from error
+        if not self.first_byte:
+            self.first_byte = self._clock.monotonic()
+            self._expect_idle()
+        return block
+
+    def _expect_idle(self) -> None:
+        """From the first block on a stream is bounded by its idle gap, not by the first byte."""
+        connection = self._response.connection
+        if self._idle is None or connection is None or connection.protocol is None:
+            return
+        connection.protocol.read_timeout = self._idle
+        connection.protocol.start_timeout()
+
+    async def read(self, limit: int = MAX_BODY_BYTES) -> bytes:
+        """The rest of the body; AttemptFailed if it is longer than `limit` bytes."""
+        block = await self.next_block()
+        blocks: list[bytes] = []
+        size = 0
+        while block:
+            blocks.append(block)
+            size += len(block)
+            if size > limit:
+                raise self._failures.broken(
+                    f"sent an answer of more than {limit} bytes", retryable=False
+                )
+            block = await self.next_block()
+        return blocks[0] if len(blocks) == 1 else b"".join(blocks)
+
+    async def read_error(self) -> bytes:
+        """The body of an error answer; nothing if it is too long or breaks off."""
+        try:
+            return await self.read(_MAX_ERROR_BYTES)
+        except AttemptFailed:
+            return b""
+
+    def close(self) -> None:
+        """Frees the connection: for reuse if the body was read to its end, else it is closed."""
+        if not self._left:
+            self._response.release()
+
+    def leave(self) -> None:
+        """Nothing more of the body is needed, but its end is near: the connection is reused if the
+        end comes within a second, without anyone waiting for it, and closed otherwise."""
+        content = self._response.content
+        if not content.is_eof():
+            self._left = True
+            timer = asyncio.get_running_loop().call_later(_LEAVE_WITHIN, self._response.close)
+            content.on_eof(timer.cancel)
+
+
+class Http:
+    """The HTTP client of one worker; to be made inside its event loop.
+
+    Connections are kept alive, at most `limit` at once (the sum of all pools). Certificates are
+    verified against the system's authorities or those of SSL_CERT_FILE and SSL_CERT_DIR. Requests
+    to https URLs go through HTTPS_PROXY if it is set and NO_PROXY does not exempt the host; http
+    URLs are never proxied, because behind them are machines of one's own. There are no cookies,
+    no redirects (a credential would follow them) and no credentials from netrc.
+    """
+
+    def __init__(self, clock: Clock, limit: int) -> None:
+        self._clock = clock
+        self._session = aiohttp.ClientSession(
+            connector=_Connector(clock, limit),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={hdrs.USER_AGENT: f"nexus/{_version()}"},
+        )
+
+    async def post(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes,
+        timeouts: Timeouts,
+        stream: bool,
+        failures: Failures,
+    ) -> Reply:
+        """Sends `body` and waits for the head of the answer, whatever its status.
+
+        A stream may take `first_byte` seconds from the sent request to the first byte, and as long
+        again from the head to the first byte of the body; a single answer `total` for everything.
+        Raises AttemptFailed, with `reached` false if the request certainly was not read.
+        """
+        _trip.set(trip := _Trip())
+        to, proxy = _route(url)
+        head_within = timeouts.connect + timeouts.first_byte if stream else None
+        try:
+            async with asyncio.timeout(head_within):
+                response = await self._session.post(
+                    to,
+                    data=body if len(body) <= _LARGE_BODY else io.BytesIO(body),
+                    headers=headers,
+                    allow_redirects=False,
+                    timeout=_limits(timeouts, stream),
+                    proxy=proxy,
+                )
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._failed(error, trip, failures) from error
+        assert trip.sent is not None
+        idle = timeouts.idle if stream else None
+        return Reply(response, trip.sent, idle, failures, self._clock)
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        await self._session.close()
+
+    def _failed(self, error: Exception, trip: _Trip, failures: Failures) -> AttemptFailed:
+        if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
+            return failures.broken(
+                "could not be reached: its TLS certificate or protocol was not accepted",
+                reached=False,
+                retryable=False,
+            )
+        if trip.sent is None:
+            if isinstance(error, TimeoutError):
+                return failures.timed_out("could not be connected to", reached=False)
+            return failures.broken(f"could not be reached ({_reason(error)})", reached=False)
+        if isinstance(error, TimeoutError):
+            return failures.timed_out("did not begin its answer")
+        if isinstance(error, aiohttp.ClientResponseError):
+            return failures.broken("did not answer in valid HTTP")
+        gone = isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError)
+        waited = self._clock.monotonic() - trip.sent
+        stale = gone and trip.reused and waited < _STALE_WITHIN
+        return failures.broken("closed the connection before it answered", reached=not stale)
+
+
+@lru_cache(maxsize=1024)
+def _route(url: str) -> tuple[URL, URL | None]:
+    """Where to send to, and through which proxy."""
+    to = URL(url)
+    proxy = getproxies_environment().get("https") if to.scheme == "https" else None
+    if proxy is None or proxy_bypass(to.host or ""):
+        return to, None
+    return to, URL(proxy)
+
+
+@lru_cache(maxsize=1024)
+def _limits(timeouts: Timeouts, stream: bool) -> ClientTimeout:
+    """`connect` covers the name lookup, all addresses and TLS, and is free on a kept connection."""
+    if stream:
+        return ClientTimeout(connect=timeouts.connect, sock_read=timeouts.first_byte)
+    return ClientTimeout(connect=timeouts.connect, total=timeouts.total)
+
+
+def _reason(error: Exception) -> str:
+    """Why a connection failed, without host names, which are the operator's business."""
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    return (cause.strerror if isinstance(cause, OSError) else None) or type(error).__name__
+
+
+def _version() -> str:
+    try:
+        return version("nexus-gateway")
+    except PackageNotFoundError:
+        return "dev"

@@ -1,0 +1,257 @@
+"""OpenAI-shaped answers on their way to the client: made our own, measured, else left alone.
+
+Objects are decoded one level deep only. What is not used here travels as the bytes that came:
+unknown fields, numbers and the order of keys survive.
+"""
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import msgspec
+
+from schemas.usage import Usage
+from workers.failures import Failures
+from workers.providers.base import Answer, Ask, Deltas, StreamEnd, estimate_usage, text_size
+from workers.sse import Event
+
+Raw = msgspec.Raw
+Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000_000)]
+
+
+class _Text(msgspec.Struct):
+    """The parts of a message or a delta that hold text; servers differ in all of them."""
+
+    content: Any = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+    refusal: Any = None
+    tool_calls: Any = None
+    function_call: Any = None
+
+
+class _Choice(msgspec.Struct):
+    index: int = 0
+    message: _Text | None = None
+    delta: _Text | None = None
+    finish_reason: str | None = None
+
+
+class _PromptDetails(msgspec.Struct):
+    cached_tokens: Count | None = None
+    audio_tokens: Count | None = None
+
+
+class _CompletionDetails(msgspec.Struct):
+    reasoning_tokens: Count | None = None
+    audio_tokens: Count | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: Count
+    completion_tokens: Count
+    total_tokens: Count | None = None
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+
+
+_encode = msgspec.json.Encoder().encode
+_decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_choices = msgspec.json.Decoder(list[_Choice]).decode
+_decode_usage = msgspec.json.Decoder(_Usage).decode
+
+
+def canonical_answer(
+    body: bytes, ask: Ask, failures: Failures, *, first_byte: float, sent: float
+) -> Answer:
+    """A provider's OpenAI-shaped answer as the client shall see it, with its usage read.
+
+    Raises AttemptFailed for an error object, for what is no chat completion, and for no JSON.
+    """
+    try:
+        if not body.isascii():
+            body.decode()
+        fields = _decode_fields(body)
+        raw_choices = _given(fields.get("choices"))
+        choices = None if raw_choices is None else _decode_choices(raw_choices)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise failures.broken("answered with something that is no chat completion") from error
+    if choices is None:
+        if _given(fields.get("error")) is not None:
+            raise failures.told(body)
+        raise failures.broken("answered with JSON that is no chat completion")
+    reported = _given(fields.get("usage"))
+    if reported is None:
+        usage = estimate_usage(ask.body, sum(_size(choice.message) for choice in choices))
+    else:
+        usage = read_usage(reported)
+    finish_reason = choices[0].finish_reason if choices else None
+    fields.update(_identity(ask, failures.provider))
+    return Answer(_encode(fields), usage, finish_reason or "", first_byte, sent)
+
+
+class ChunkFolder:
+    """The OpenAI-shaped chunks of one stream on their way to the client.
+
+    Each is made canonical. The one with `finish_reason` is held back until another follows or the
+    stream ends; usage is taken out to travel separately.
+    """
+
+    def __init__(self, ask: Ask, failures: Failures) -> None:
+        self._ask = ask
+        self._identity = _identity(ask, failures.provider)
+        self._failures = failures
+        self._held = b""
+        self._usage: Raw | None = None
+        self._finish_reason = ""
+        self._begun: set[int] = set()
+        self._finished: set[int] = set()
+        self._text_bytes = 0
+        self._text_bytes_told = 0
+        self.parts: list[bytes] = []
+        self.done = False
+
+    def take(self, events: Iterable[Event]) -> None:
+        """Adds to `parts` what may go out; `done` once `[DONE]` came.
+
+        Raises AttemptFailed at the event that breaks the stream; what came before it is in `parts`.
+        """
+        for event in events:
+            if event.data.startswith(b"[DONE]"):
+                self.done = True
+                return
+            if event.data:
+                self._take(event)
+
+    def _take(self, event: Event) -> None:
+        try:
+            chunk = _decode_fields(event.data)
+            raw_choices = _given(chunk.get("choices"))
+            choices = [] if raw_choices is None else _decode_choices(raw_choices)
+        except msgspec.DecodeError as error:
+            raise self._failures.broken("sent a chunk that is not as it should be") from error
+        if event.name == b"error" or _given(chunk.get("error")) is not None:
+            raise self._failures.told(event.data)
+        reported = _given(chunk.pop("usage", None))
+        if reported is not None:
+            self._usage = reported
+            if not choices:
+                return
+        finishes = False
+        for choice in choices:
+            self._begun.add(choice.index)
+            self._text_bytes += _size(choice.delta)
+            if choice.finish_reason:
+                finishes = True
+                self._finished.add(choice.index)
+                if not self._finish_reason or choice.index == 0:
+                    self._finish_reason = choice.finish_reason
+        chunk.update(self._identity)
+        if self._held:
+            self.parts.append(self._held)
+            self._held = b""
+        if finishes:
+            self._held = _encode(chunk)
+        else:
+            self.parts.append(_encode(chunk))
+
+    def deltas(self, *, first_byte: float, sent: float) -> Deltas:
+        """What has gathered in `parts` since the last time."""
+        parts, self.parts = tuple(self.parts), []
+        new_text = self._text_bytes - self._text_bytes_told
+        self._text_bytes_told = self._text_bytes
+        return Deltas(parts, first_byte, sent, new_text)
+
+    def end(self) -> StreamEnd:
+        """The good end of the stream.
+
+        AttemptFailed if it broke off: without `[DONE]` all choices must have finished.
+        """
+        complete = self.done or self._begun <= self._finished
+        if not self._begun or not complete:
+            raise self._failures.broken("ended its stream before the answer was complete")
+        if self._usage is None:
+            usage = estimate_usage(self._ask.body, self._text_bytes)
+        else:
+            usage = read_usage(self._usage)
+        return StreamEnd(self._held, usage, self._finish_reason)
+
+
+def canonical_request(ask: Ask) -> bytes:
+    """The client's body with the engine as model; a stream also asks for its usage."""
+    fields = _decode_fields(ask.body)
+    fields["model"] = Raw(_encode(ask.engine or ask.model))
+    if ask.stream:
+        options = _given(fields.get("stream_options"))
+        wishes = {} if options is None else _decode_fields(options)
+        wishes["include_usage"] = Raw(b"true")
+        fields["stream_options"] = Raw(_encode(wishes))
+    return _encode(fields)
+
+
+def read_usage(reported: Raw | bytes) -> Usage:
+    """OpenAI's usage as disjoint classes; status unknown for what makes no sense.
+
+    The details are parts of their totals. Some servers count reasoning beside the completion
+    instead: the sum shows it.
+    """
+    try:
+        usage = _decode_usage(reported)
+    except msgspec.DecodeError:
+        return Usage()
+    prompt = usage.prompt_tokens_details or _PromptDetails()
+    completion = usage.completion_tokens_details or _CompletionDetails()
+    went_in, came_out = usage.prompt_tokens, usage.completion_tokens
+    reasoning = completion.reasoning_tokens or 0
+    if reasoning > came_out or usage.total_tokens == went_in + came_out + reasoning:
+        came_out += reasoning
+    cached = min(prompt.cached_tokens or 0, went_in)
+    heard = min(prompt.audio_tokens or 0, went_in - cached)
+    spoken = min(completion.audio_tokens or 0, came_out - reasoning)
+    return Usage(
+        input=went_in - cached - heard,
+        cached_input=cached,
+        audio_input=heard,
+        output=came_out - reasoning - spoken,
+        reasoning=reasoning,
+        audio_output=spoken,
+        status="reported",
+    )
+
+
+def _identity(ask: Ask, provider: str) -> dict[str, Raw]:
+    """The fields of an answer or a chunk that are the gateway's own."""
+    return {
+        "id": Raw(_encode(f"chatcmpl-{ask.call_id}")),
+        "model": Raw(_encode(ask.model)),
+        "created": Raw(_encode(ask.created)),
+        "provider": Raw(_encode(provider)),
+    }
+
+
+def _size(text: _Text | None) -> int:
+    """UTF-8 bytes of what the model said: content, reasoning, refusal, tool names and arguments."""
+    if text is None:
+        return 0
+    size = text_size(text.content)
+    if text.reasoning_content or text.reasoning:
+        size += text_size(text.reasoning_content or text.reasoning)
+    if text.refusal:
+        size += text_size(text.refusal)
+    if text.function_call:
+        size += _function_size(text.function_call)
+    if isinstance(text.tool_calls, list):
+        for call in text.tool_calls:
+            if isinstance(call, dict):
+                size += _function_size(call.get("function"))
+    return size
+
+
+def _function_size(function: Any) -> int:
+    if not isinstance(function, dict):
+        return 0
+    return text_size(function.get("name")) + text_size(function.get("arguments"))
+
+
+def _given(raw: Raw | None) -> Raw | None:
+    """A field that is there and not null."""
+    return None if raw is None or bytes(raw) == b"null" else raw

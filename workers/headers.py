@@ -1,0 +1,41 @@
+"""Which of the client's headers a provider sees."""
+
+from collections.abc import Mapping
+
+_NEVER_PASSED_ON = frozenset(
+    {
+        "accept-encoding",
+        "authorization",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "cookie",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+
+def passed_on(client: Mapping[str, str], own: Mapping[str, str]) -> Mapping[str, str]:
+    """The gateway's `own` headers and, behind them, those of the client.
+
+    Left out are the client's that are about its own connection, body or credentials, that we set
+    ourselves (in any case of letters), or that hold what HTTP cannot carry.
+    """
+    if not client:
+        return own
+    never = _NEVER_PASSED_ON.union(name.lower() for name in own)
+    merged = dict(own)
+    for name, value in client.items():
+        if name.lower() not in never and not any(mark in value for mark in "\r\n\0"):
+            merged[name] = value
+    return merged

@@ -1,0 +1,164 @@
+"""The seam between the life of a call and a provider: what is asked, what comes back, how it fails.
+
+A provider is one file in this folder with a function `create(name, config, http, clock)`; its
+requests and answers on this side are canonical, that is OpenAI-shaped JSON.
+"""
+
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+from schemas.call import Timeouts
+from schemas.errors import ErrorInfo
+from schemas.usage import Usage
+
+BYTES_PER_TOKEN = 4
+_REFUSED_AS_SENT = frozenset({400, 413, 422})
+
+
+class Ask(NamedTuple):
+    """One attempt of one call at one provider.
+
+    `model` is the name the client used, which its answer must show; `engine` the provider's own
+    (empty: the same). `body` is the client's request as canonical JSON, `created` Unix seconds for
+    the answer, `headers` the client's headers to pass on.
+    """
+
+    call_id: str
+    model: str
+    engine: str
+    body: bytes
+    stream: bool
+    created: int
+    headers: Mapping[str, str]
+    timeouts: Timeouts
+
+
+class Answer(NamedTuple):
+    """A whole answer as canonical JSON, already with the gateway's id, model, created, provider.
+
+    `sent` and `first_byte` are monotonic seconds: when the request went out on its connection, and
+    when the first byte of the answer's body was there.
+    """
+
+    body: bytes
+    usage: Usage
+    finish_reason: str
+    first_byte: float
+    sent: float
+
+
+class Deltas(NamedTuple):
+    """What arrived in one read of the socket: canonical `chat.completion.chunk` objects as JSON.
+
+    `text_bytes` is the UTF-8 size of the text in them (content, reasoning, tool calls), which is
+    what an estimate of the usage rests on when the stream ends early.
+    """
+
+    parts: tuple[bytes, ...]
+    first_byte: float
+    sent: float
+    text_bytes: int
+
+
+class StreamEnd(NamedTuple):
+    """The good end of a stream.
+
+    `last` is the chunk with `finish_reason`, without usage; empty if the provider sent none.
+    """
+
+    last: bytes
+    usage: Usage
+    finish_reason: str
+
+
+class AttemptFailed(Exception):
+    """An attempt came to nothing; `info` is what the client would see.
+
+    `retryable`: the same request may succeed at the same target. `reached`: the provider may have
+    seen the request; False only if it certainly has not. `retry_after`: seconds the provider asked
+    to wait.
+    """
+
+    def __init__(
+        self,
+        info: ErrorInfo,
+        *,
+        retryable: bool,
+        reached: bool,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(info.message)
+        self.info = info
+        self.retryable = retryable
+        self.reached = reached
+        self.retry_after = retry_after
+
+    @property
+    def falls_back(self) -> bool:
+        """Another target may still answer: always, unless the request as such was refused."""
+        return self.info.status not in _REFUSED_AS_SENT
+
+
+class Provider(Protocol):
+    """What runs an attempt. All methods raise AttemptFailed and nothing else that is not a bug."""
+
+    name: str
+
+    async def complete(self, ask: Ask) -> Answer:
+        """The whole answer at once."""
+        ...
+
+    def stream(self, ask: Ask) -> AsyncGenerator[Deltas | StreamEnd, None]:
+        """Deltas as they come, then exactly one StreamEnd.
+
+        Closing the generator, or cancelling whoever reads it, closes the upstream connection.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Lets go of what the provider holds; running attempts must have ended."""
+        ...
+
+
+def text_size(content: Any) -> int:
+    """UTF-8 bytes of a message's content: text, or a list of parts of which only text counts."""
+    if isinstance(content, str):
+        return len(content) if content.isascii() else len(content.encode("utf-8", "surrogatepass"))
+    if isinstance(content, list):
+        return sum(text_size(part) for part in content)
+    if isinstance(content, dict):
+        return text_size(content.get("text"))
+    return 0
+
+
+class _Message(msgspec.Struct):
+    content: Any = None
+
+
+class _Request(msgspec.Struct):
+    messages: list[_Message] = []
+    tools: msgspec.Raw = msgspec.Raw()
+
+
+_decode_request = msgspec.json.Decoder(_Request).decode
+
+
+def estimate_usage(body: bytes, text_bytes: int) -> Usage:
+    """Tokens of an attempt whose provider reported none, at four bytes a token, rounded up.
+
+    In goes the text of the messages and the definitions of the tools, not images or audio; out
+    came `text_bytes`, over all choices. A body that cannot be read counts as nothing.
+    """
+    try:
+        request = _decode_request(body)
+    except msgspec.DecodeError:
+        asked = 0
+    else:
+        asked = len(request.tools) + sum(text_size(m.content) for m in request.messages)
+    return Usage(
+        input=-(-asked // BYTES_PER_TOKEN),
+        output=-(-text_bytes // BYTES_PER_TOKEN),
+        status="estimated",
+    )
