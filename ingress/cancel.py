@@ -45,9 +45,8 @@ class Canceller:
             await self._delete_job(job_seq)
             reply.refill()
             async with asyncio.timeout(_WORKER_ENDS_WITHIN):
-                async for frame in reply.frames(_WORKER_ENDS_WITHIN):
-                    if isinstance(frame, Finish | Failure):
-                        return
+                while not isinstance(await reply.next(_WORKER_ENDS_WITHIN), Finish | Failure):
+                    pass
         except TimeoutError:
             await self._end(call)
         except Exception as error:
@@ -56,7 +55,7 @@ class Canceller:
                 extra={"call_id": call.id, "reason": repr(error)},
             )
         finally:
-            self._replies.close(call.id)
+            self._replies.close(reply)
 
     async def _delete_job(self, job_seq: int) -> None:
         request = msgspec.json.encode({"seq": job_seq, "no_erase": True})

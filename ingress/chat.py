@@ -15,12 +15,13 @@ import msgspec
 
 from ingress.admission import Admission
 from ingress.auth import Headers, Keys
-from ingress.body import read_body
+from ingress.body import ClientLeft, read_body
 from ingress.cancel import Canceller
 from ingress.dialects import openai
 from ingress.forwarding import forwarded
-from ingress.replies import Gap, Interrupted, Replies, Reply
+from ingress.replies import Gap, Replies, Reply
 from ingress.routing import Router
+from ingress.sequencer import Interrupted
 from ledger.blobs import BlobGone, Blobs
 from ledger.reader import Unreadable
 from schemas.call import Call
@@ -81,9 +82,9 @@ class ChatCompletions:
         answer = Answer(send, call_id)
         model = key_id = ""
         try:
-            body = await read_body(scope, receive, gateway.config.limits)
             principal = gateway.keys.authenticate(scope["headers"])
             key_id = principal.tenant.key_id
+            body = await read_body(scope, receive, gateway.config.limits)
             request = openai.parse(body, _model_of_path(scope))
             model = request.model
             call = Call(
@@ -101,6 +102,8 @@ class ChatCompletions:
             outcome = await self._run(call, request, receive, answer)
         except NexusError as error:
             outcome = await answer.fail(error.info)
+        except ClientLeft:
+            outcome = Outcome(status=499, code="client_disconnect")
         except Exception:
             log.exception("call failed inside the gateway", extra={"call_id": call_id})
             outcome = await answer.fail(Internal("The gateway failed; its log says why.").info)
@@ -123,7 +126,7 @@ class ChatCompletions:
             return Outcome(status=499, code="client_disconnect")
         finally:
             watch.cancel()
-            gateway.replies.close(call.id)
+            gateway.replies.close(reply)
 
     async def _relay(
         self, call: Call, request: openai.ChatRequest, reply: Reply, answer: "Answer"
@@ -131,7 +134,8 @@ class ChatCompletions:
         """Frames to the client until the end; None when the client left before it."""
         clock = self._gateway.clock
         try:
-            async for frame in reply.frames(_SILENCE):
+            while not reply.gone:
+                frame = await reply.next(_SILENCE)
                 if isinstance(frame, Chunk):
                     await answer.stream(openai.chunks(frame))
                 elif isinstance(frame, Finish):

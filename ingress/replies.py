@@ -6,15 +6,12 @@ slowly for the buffer) is read again from the stream RESP, which keeps them for 
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
 
-from ingress.sequencer import Interrupted, Sequencer
+from ingress.sequencer import Sequencer
 from ledger.connection import Connection, Message
 from ledger.reader import Unreadable, read_subject
 from schemas import subjects
-from schemas.frames import Failure, Finish, Frame, decode_frame
-
-__all__ = ["Gap", "Interrupted", "Replies", "Reply", "Silence"]
+from schemas.frames import Frame, decode_frame
 
 _REFILL_FRAMES = 64
 _GAP_WAIT = 0.05
@@ -25,10 +22,6 @@ class Gap(Exception):
     """Frames are missing and RESP does not have them either."""
 
 
-class Silence(Exception):
-    """Nothing came for the time asked; the call may still be running."""
-
-
 class Reply:
     """The frames of one call, in order, at most `limit` bytes of them waiting."""
 
@@ -37,19 +30,25 @@ class Reply:
         "_lagging",
         "_limit",
         "_queue",
+        "_ready",
         "_refill_from",
         "_sequencer",
         "_size",
         "_subject",
         "_waiter",
+        "call_id",
         "gone",
     )
 
-    def __init__(self, connection: Connection, subject: str, limit: int) -> None:
+    def __init__(
+        self, connection: Connection, call_id: str, subject: str, limit: int
+    ) -> None:
+        self.call_id = call_id
         self._connection = connection
         self._subject = subject
         self._limit = limit
         self._queue: deque[bytes] = deque()
+        self._ready: deque[Frame] = deque()
         self._size = 0
         self._lagging = False
         self._refill_from = 1
@@ -80,41 +79,33 @@ class Reply:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def frames(self, silence: float) -> AsyncIterator[Frame | None]:
-        """Frames up to the end; None after each `silence` seconds without one.
+    async def next(self, silence: float) -> Frame | None:
+        """The next frame in order; None when nothing came for `silence` seconds or the client left.
 
-        Stops early when the client is gone. Raises Gap, Interrupted.
+        Raises Gap, Interrupted.
         """
         tries = 0
         while not self.gone:
-            for frame in await self._take():
-                tries = 0
-                yield frame
-                if isinstance(frame, Finish | Failure):
-                    return
-            if self._queue or self._lagging:
-                continue
-            if self._sequencer.has_gap:
+            if self._ready:
+                return self._ready.popleft()
+            if self._queue:
+                data = self._queue.popleft()
+                self._size -= len(data)
+                self._ready.extend(self._sequencer.accept(decode_frame(data)))
+            elif self._lagging:
+                self._lagging = False
+                await self._read_again()
+            elif self._sequencer.has_gap:
                 tries += 1
                 if tries > _GAP_TRIES:
                     raise Gap
                 if not await self._wait(_GAP_WAIT):
                     self._lagging = True
             elif not await self._wait(silence):
-                yield None
+                return None
+        return None
 
-    async def _take(self) -> list[Frame]:
-        ready: list[Frame] = []
-        if self._queue:
-            data = self._queue.popleft()
-            self._size -= len(data)
-            ready = self._sequencer.accept(decode_frame(data))
-        elif self._lagging:
-            self._lagging = False
-            ready = await self._read_again()
-        return ready
-
-    async def _read_again(self) -> list[Frame]:
+    async def _read_again(self) -> None:
         try:
             stored = await read_subject(
                 self._connection,
@@ -126,14 +117,12 @@ class Reply:
         except Unreadable:
             await asyncio.sleep(_GAP_WAIT)
             self._lagging = True
-            return []
-        ready: list[Frame] = []
+            return
         for record in stored:
             self._refill_from = record.seq + 1
-            ready += self._sequencer.accept(decode_frame(record.data))
+            self._ready.extend(self._sequencer.accept(decode_frame(record.data)))
         if len(stored) == _REFILL_FRAMES:
             self._lagging = True
-        return ready
 
     async def _wait(self, seconds: float) -> bool:
         """True when something happened within the time."""
@@ -173,12 +162,14 @@ class Replies:
 
     def open(self, call_id: str) -> Reply:
         """Listens for a call's frames; do it before the job is queued."""
-        reply = Reply(self._connection, subjects.resp(self.ingress, call_id), self._limit)
+        subject = subjects.resp(self.ingress, call_id)
+        reply = Reply(self._connection, call_id, subject, self._limit)
         self._open[call_id] = reply
         return reply
 
-    def close(self, call_id: str) -> None:
-        self._open.pop(call_id, None)
+    def close(self, reply: Reply) -> None:
+        if self._open.get(reply.call_id) is reply:
+            del self._open[reply.call_id]
 
     def _on_message(self, message: Message) -> None:
         reply = self._open.get(message.subject.rpartition(".")[2])

@@ -51,11 +51,15 @@ class Open(msgspec.Struct, frozen=True, array_like=True, tag="o"):
 
 
 class Chunk(msgspec.Struct, frozen=True, array_like=True, tag="c"):
-    """Deltas that arrived together: each part is one canonical `chat.completion.chunk` as JSON."""
+    """Deltas that arrived together: each part is one canonical `chat.completion.chunk` as JSON.
+
+    `text_bytes` is the size of the text in them, for an estimate should nobody report usage.
+    """
 
     fence: Fence
     index: int
     parts: tuple[bytes, ...]
+    text_bytes: int = 0
 
 
 class Moved(msgspec.Struct, frozen=True, array_like=True, tag="m"):

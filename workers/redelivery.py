@@ -40,7 +40,7 @@ from schemas.frames import (
 )
 from schemas.ids import Clock, rfc3339
 from schemas.usage import Cost, Usage, cost_of
-from workers.providers.base import estimate_usage, text_bytes_of
+from workers.providers.base import estimate_usage
 from workers.running import Running
 
 _ANSWER_WITHIN = 0.25
@@ -120,8 +120,7 @@ class Takeover:
     async def _end_broken_stream(self, running: Running, chunks: list[Chunk]) -> None:
         last = chunks[-1]
         shown = {chunk.index: chunk for chunk in chunks if chunk.fence == last.fence}
-        text = sum(text_bytes_of(part) for chunk in shown.values() for part in chunk.parts)
-        usage = estimate_usage(running.body, text)
+        usage = estimate_usage(running.body, sum(chunk.text_bytes for chunk in shown.values()))
         await self._record_abandoned(running, last.fence, usage)
         running.next_attempt()
         await self._end(

@@ -245,9 +245,8 @@ class Runner:
                     if timings.first_byte is None:
                         timings = self._timings(running.call, piece.first_byte, piece.sent)
                         self._record_streaming(running, target, timings)
-                    running.text_bytes += piece.text_bytes
                     if piece.parts:
-                        self._connection.publish(subject, running.chunk(piece.parts))
+                        self._connection.publish(subject, running.chunk(piece))
                 else:
                     timings = msgspec.structs.replace(
                         timings, total=self._since_received(running.call)

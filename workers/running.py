@@ -14,6 +14,7 @@ from schemas.call import Call
 from schemas.config import QueueConfig
 from schemas.frames import Chunk, Fence, encode_frame
 from schemas.ids import Clock
+from workers.providers.base import Deltas
 from workers.puller import Job
 
 log = logging.getLogger("nexus.worker")
@@ -65,9 +66,12 @@ class Running:
         self.index += 1
         return self.index
 
-    def chunk(self, parts: tuple[bytes, ...]) -> bytes:
+    def chunk(self, deltas: Deltas) -> bytes:
         """The next chunk frame, kept until the server has surely seen it."""
-        frame = encode_frame(Chunk(fence=self.fence, index=self.next_index(), parts=parts))
+        self.text_bytes += deltas.text_bytes
+        frame = encode_frame(
+            Chunk(self.fence, self.next_index(), deltas.parts, deltas.text_bytes)
+        )
         self.unconfirmed.append(frame)
         return frame
 

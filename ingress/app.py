@@ -1,0 +1,158 @@
+"""The ingress role: every door of the HTTP surface, wired to the bus.
+
+The way of a call starts here: `ingress/chat.py` takes it to the work queue and relays its frames;
+`workers/run.py` is the other half.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+
+import msgspec
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
+
+from analytics.client import Analytics
+from ingress import catalog_routes, insights, live, openapi, status
+from ingress.admission import Admission
+from ingress.auth import Keys
+from ingress.cancel import Canceller
+from ingress.chat import ChatCompletions, Gateway
+from ingress.pools import Pools
+from ingress.replies import Replies
+from ingress.routing import Router
+from ingress.server import server
+from ledger.beats import Beats
+from ledger.blobs import Blobs
+from ledger.connection import Connection
+from ledger.log import Ledger
+from ledger.publisher import Publisher
+from ledger.streams import ensure
+from schemas.catalog import Catalog
+from schemas.config import Config
+from schemas.errors import ErrorInfo, Internal, InvalidRequest, NexusError
+from schemas.ids import Clock
+
+log = logging.getLogger("nexus.ingress")
+
+CHAT_PATHS = [f"{prefix}/chat/completions" for prefix in ("/v1", "/ai/v1", "/api/v1")]
+PROXY_PATH = "/proxy/{model}"
+
+
+def create_app(gateway: Gateway, connection: Connection, catalog: Catalog) -> FastAPI:
+    """All routes of one ingress; hot ones are plain ASGI endpoints without framework work."""
+    app = FastAPI(
+        title="Nexus",
+        version=openapi.VERSION,
+        description=openapi.DESCRIPTION,
+        redoc_url=None,
+    )
+    chat = ChatCompletions(gateway)
+    for path in CHAT_PATHS:
+        app.router.routes.append(Route(path, chat, methods=["POST"]))
+    app.router.routes.append(Route("/proxy/{model:path}", chat, methods=["POST"]))
+    app.include_router(catalog_routes.router(gateway, catalog))
+    app.include_router(insights.router(gateway.keys, Analytics(connection)))
+    openapi.describe(app, [*CHAT_PATHS, PROXY_PATH])
+    _use_one_error_shape(app, gateway.clock)
+    return app
+
+
+def _use_one_error_shape(app: FastAPI, clock: Clock) -> None:
+    """Whatever goes wrong in any route leaves in the shape of `schemas/errors.py`."""
+
+    def answer(info: ErrorInfo) -> Response:
+        request_id = f"req_{clock.new_id()}"
+        return Response(
+            msgspec.json.encode(info.body(request_id)),
+            status_code=info.status,
+            media_type="application/json",
+            headers={**info.headers(), "x-request-id": request_id},
+        )
+
+    async def on_nexus(_: Request, error: Exception) -> Response:
+        assert isinstance(error, NexusError)
+        return answer(error.info)
+
+    async def on_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        what = {
+            404: f"There is nothing at {request.url.path[:200]}. See /docs for what there is.",
+            405: f"{request.method} is not allowed at {request.url.path[:200]}.",
+        }
+        response = answer(
+            ErrorInfo(
+                status=error.status_code,
+                type="not_found_error" if error.status_code == 404 else "invalid_request_error",
+                code="unknown_path" if error.status_code == 404 else None,
+                message=what.get(error.status_code, str(error.detail)),
+            )
+        )
+        response.headers.update(error.headers or {})
+        return response
+
+    async def on_invalid(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        where = str(first["loc"][-1]) if first["loc"] else None
+        return answer(InvalidRequest(f"{where}: {first['msg']}", param=where).info)
+
+    async def on_bug(request: Request, error: Exception) -> Response:
+        log.error("request failed", extra={"path": request.url.path}, exc_info=error)
+        return answer(Internal("The gateway failed; its log says why.").info)
+
+    app.add_exception_handler(NexusError, on_nexus)
+    app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(RequestValidationError, on_invalid)
+    app.add_exception_handler(Exception, on_bug)
+
+
+async def run_ingress(
+    config: Config,
+    sockets: list[socket.socket] | None = None,
+    *,
+    clock: Clock = Clock(),  # noqa: B008
+    on_ready: Callable[[], None] | None = None,
+) -> None:
+    """Serve HTTP until SIGTERM or SIGINT, then let running calls finish and return."""
+    stop = asyncio.Event()
+
+    def fatal(reason: str) -> None:
+        log.critical("the bus forbids what an ingress needs", extra={"reason": reason})
+        http.should_exit = True
+
+    connection = await Connection.connect(
+        config.bus, name="ingress", clock=clock, on_fatal=fatal
+    )
+    await ensure(connection, config)
+    publisher = Publisher(connection, clock)
+    ledger = Ledger(publisher, "ingress")
+    blobs = Blobs(connection, publisher)
+    replies = Replies(connection, clock.new_token(), config.limits.stream_buffer_bytes)
+    canceller = Canceller(connection, ledger, replies, clock)
+    catalog = Catalog.load()
+    gateway = Gateway(
+        config=config,
+        clock=clock,
+        keys=Keys(config),
+        router=Router(config, catalog),
+        admission=Admission(ledger, publisher, blobs, Pools(connection, clock), clock),
+        replies=replies,
+        canceller=canceller,
+        blobs=blobs,
+    )
+    http = server(
+        create_app(gateway, connection, catalog), config.limits, config.host, config.port
+    )
+    beats = asyncio.create_task(Beats(connection, "ingress", clock).run())
+    ready = asyncio.create_task(_tell_when_ready(http, on_ready))
+    try:
+        await http.serve(sockets)
+    finally:
+        beats.cancel()
+        ready.cancel()
+        await canceller.drain()
+        await connection.drain()

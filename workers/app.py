@@ -1,0 +1,163 @@
+"""The worker role: FastStream carries its life and its short answers, a slot puller its calls.
+
+Calls do not go through a FastStream subscriber: it would hold more jobs than it runs, and a job
+that waits unstarted while its ack time runs out is run twice.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from faststream import FastStream
+from faststream.nats import NatsBroker
+
+from ledger.beats import Beats
+from ledger.connection import Connection, Message
+from ledger.publisher import Publisher
+from ledger.streams import ensure, lane_slots
+from schemas import subjects
+from schemas.config import Config
+from schemas.ids import Clock
+from workers.http import Http
+from workers.providers import make
+from workers.puller import Puller
+from workers.run import Runner
+
+log = logging.getLogger("nexus.worker")
+
+_DRAIN = 20.0
+_HAND_BACK = 2.0
+_CHECK_EVERY = 1.0
+
+
+class Pools:
+    """What this worker pulls from: two lanes for each of its pools."""
+
+    def __init__(self, connection: Connection, runner: Runner, pools: dict[str, int]) -> None:
+        self._pullers = [
+            Puller(
+                connection,
+                pool,
+                lane,
+                lane_slots(concurrency, lane),
+                runner.run,
+                runner.calls.received_at,
+            )
+            for pool, concurrency in pools.items()
+            for lane in subjects.LANES
+        ]
+
+    def start(self) -> None:
+        for puller in self._pullers:
+            puller.start()
+
+    async def watch(self) -> None:
+        """Runs as long as the worker: sees to pull requests that nobody answers any more."""
+        while True:
+            await asyncio.sleep(_CHECK_EVERY)
+            for puller in self._pullers:
+                puller.check()
+
+    async def drain(self) -> None:
+        """Take no more; let what runs finish, then hand back what is left."""
+        for puller in self._pullers:
+            puller.stop()
+        left = {task for puller in self._pullers for task in puller.running}
+        for patience in (_DRAIN, _HAND_BACK):
+            if left:
+                _, left = await asyncio.wait(left, timeout=patience)
+            for task in left:
+                task.cancel()
+
+
+def create_worker(
+    config: Config, pools: list[str] | None, clock: Clock, on_ready: Callable[[], None] | None
+) -> FastStream:
+    """The application of one worker process; `pools` narrows what it serves (default: all)."""
+    served = {
+        name: slots for name, slots in config.pools().items() if pools is None or name in pools
+    }
+    broker = NatsBroker(
+        config.bus.url.split(","),
+        name="nexus-worker",
+        user=config.bus.user or None,
+        password=config.bus.password or None,
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=1,
+        logger=None,
+    )
+
+    async def pong() -> bytes:
+        return b"pong"
+
+    for pool in served:
+        broker.subscriber(
+            subjects.ping(pool), queue="workers", description=f"Is a worker of '{pool}' alive?"
+        )(pong)
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        connection = await Connection.connect(
+            config.bus, name="worker", clock=clock, on_fatal=fatal
+        )
+        await ensure(connection, config)
+        publisher = Publisher(connection, clock)
+        http = Http(clock, sum(config.pools().values()))
+        providers = {
+            name: make(name, provider, http, clock) for name, provider in config.providers.items()
+        }
+        runner = Runner(connection, publisher, providers, config.queue, clock)
+        connection.subscribe(
+            subjects.CANCELS, lambda message: runner.cancel(message.subject.partition(".")[2])
+        )
+        connection.subscribe(subjects.RUNNING, lambda m: _answer_running(connection, runner, m))
+        work = Pools(connection, runner, served)
+        work.start()
+        async with asyncio.TaskGroup() as background:
+            tasks = [
+                background.create_task(runner.calls.beat()),
+                background.create_task(work.watch()),
+                background.create_task(Beats(connection, "worker", clock).run()),
+            ]
+            try:
+                yield
+            finally:
+                await work.drain()
+                for task in tasks:
+                    task.cancel()
+        for provider in providers.values():
+            await provider.close()
+        await http.close()
+        await connection.drain()
+
+    async def after_startup() -> None:
+        log.info("worker ready", extra={"pools": sorted(served)})
+        if on_ready is not None:
+            on_ready()
+
+    app = FastStream(broker, lifespan=lifespan, after_startup=[after_startup], logger=None)
+
+    def fatal(reason: str) -> None:
+        log.critical("the bus forbids what a worker needs", extra={"reason": reason})
+        app.exit()
+
+    return app
+
+
+def _answer_running(connection: Connection, runner: Runner, message: Message) -> None:
+    """Says yes for a call that runs here and is still ours; silence is the other answer."""
+    running = runner.calls.get(message.subject.partition(".")[2])
+    if running is not None and message.reply and runner.calls.owns(running):
+        connection.publish(message.reply, b"yes")
+
+
+async def run_worker(
+    config: Config,
+    pools: list[str] | None = None,
+    *,
+    clock: Clock = Clock(),  # noqa: B008
+    on_ready: Callable[[], None] | None = None,
+) -> None:
+    """Serve calls until SIGTERM or SIGINT, then drain and return."""
+    await create_worker(config, pools, clock, on_ready).run()
