@@ -43,12 +43,15 @@ class Server(NamedTuple):
         for address in config.url.split(","):
             address = address.strip()
             url = urlsplit(address if "://" in address else f"nats://{address}")
-            if url.scheme not in ("nats", "tls") or not url.hostname:
+            try:
+                port = url.port or 4222
+            except ValueError:
+                port = 0
+            if url.scheme not in ("nats", "tls") or not url.hostname or not port:
                 raise ValueError("NATS URL: expected nats://host:port or tls://host:port")
             user, password = config.user, config.password
             if url.username:
                 user, password = unquote(url.username), unquote(url.password or "")
-            port = url.port or 4222
             servers.append(cls(url.hostname, port, url.scheme == "tls", user, password))
         return servers
 
@@ -95,7 +98,7 @@ class Wire(asyncio.Protocol):
         except ssl.SSLCertVerificationError as error:
             wire.abort()
             raise BusRefused(f"the certificate of {server} is not trusted: {error}") from error
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, Disconnected) as error:
             wire.abort()
             raise Disconnected(f"no NATS server at {server}: {error or 'no answer'}") from error
         except BaseException:
