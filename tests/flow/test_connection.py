@@ -105,6 +105,15 @@ def greeting_of(version: str) -> bytes:
     return b'INFO {"version":"%b","max_payload":1048576}\r\n' % version.encode()
 
 
+def pause(server: NatsServer) -> None:
+    """Stop the server as SIGSTOP does, and return once each of its threads stands still."""
+    pid = server.pid or 0
+    os.kill(pid, signal.SIGSTOP)
+    threads = list(Path(f"/proc/{pid}/task").glob("*/stat"))
+    while any(stat.read_text().rpartition(") ")[2][0] != "T" for stat in threads):
+        time.sleep(0.001)
+
+
 @contextmanager
 def server_with(config: str, folder: Path) -> Iterator[int]:
     """A nats-server with a configuration of the test's own; gives its port."""
@@ -292,7 +301,7 @@ async def test_waiting_requests_and_flushes_fail_as_soon_as_the_server_dies(
 ) -> None:
     bus.subscribe("silent", lambda message: None)
     await bus.flush()
-    os.kill(nats_server.pid or 0, signal.SIGSTOP)
+    pause(nats_server)
     flush = asyncio.ensure_future(bus.flush(timeout=60))
     request = asyncio.ensure_future(bus.request("silent", timeout=60))
     await asyncio.sleep(0)
@@ -326,7 +335,7 @@ async def test_a_server_that_reads_slowly_gets_everything_in_the_end(
     heard: list[int] = []
     bus.subscribe("a", lambda message: heard.append(int(message.data[:9])))
     await bus.flush()
-    os.kill(nats_server.pid or 0, signal.SIGSTOP)
+    pause(nats_server)
     for number in range(600):
         bus.publish("a", (b"%09d" % number) * 5000)
         await asyncio.sleep(0)
