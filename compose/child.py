@@ -32,20 +32,21 @@ def die_with_parent(how: signal.Signals) -> Callable[[], None] | None:
 class Child:
     """A command that can be started again and again, in a session and process group of its own.
 
-    The child says that it is ready by writing to the file descriptor whose number it finds in
-    NEXUS_READY_FD. `pass_fds` keep their numbers in the child. No method blocks.
+    `environ` gives the whole environment at each start. The child says that it is ready by writing
+    to the file descriptor whose number it finds there as NEXUS_READY_FD. `pass_fds` keep their
+    numbers in the child. No method blocks.
     """
 
     def __init__(
         self,
         name: str,
         argv: Sequence[str],
-        env: Mapping[str, str] = os.environ,
+        environ: Callable[[], Mapping[str, str]] = lambda: os.environ,
         pass_fds: Sequence[int] = (),
     ) -> None:
         self.name = name
         self._argv = list(argv)
-        self._env = env
+        self._environ = environ
         self._pass_fds = tuple(pass_fds)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -63,7 +64,7 @@ class Child:
         try:
             self._process = subprocess.Popen(
                 self._argv,
-                env={**self._env, READY_FD: str(told)},
+                env={**self._environ(), READY_FD: str(told)},
                 stdin=subprocess.DEVNULL,
                 pass_fds=(*self._pass_fds, told),
                 start_new_session=True,

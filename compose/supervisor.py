@@ -88,8 +88,8 @@ class Supervisor:
     """Starts the bus, then all stages at once; restarts what dies; stops by stages, the bus last.
 
     `on_ready(name, seconds)` is called for each first readiness, `on_serving()` once all that is
-    essential is ready. Run it in the main thread: it takes over the signals, and its children die
-    with the thread that started them.
+    essential is ready, `on_stop()` when a stop begins. Run it in the main thread: it takes over the
+    signals, and its children die with the thread that started them.
     """
 
     def __init__(
@@ -99,6 +99,7 @@ class Supervisor:
         *,
         on_ready: Callable[[str, float], None],
         on_serving: Callable[[], None],
+        on_stop: Callable[[], None],
     ) -> None:
         self._bus = _Life(bus, essential=True)
         self._stages = [
@@ -109,6 +110,7 @@ class Supervisor:
         self._lives = [self._bus, *(life for lives, _ in self._stages[:-1] for life in lives)]
         self._on_ready = on_ready
         self._on_serving = on_serving
+        self._on_stop = on_stop
         self._serving = False
         self._stops_asked = 0
         self._stopping = False
@@ -142,7 +144,7 @@ class Supervisor:
         # Who ignores a hang-up wants to live on without the terminal (nohup).
         ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set()
         previous = {
-            number: signal.signal(number, self._on_stop)
+            number: signal.signal(number, self._on_signal)
             for number in _STOP_SIGNALS
             if number not in ignored
         }
@@ -159,7 +161,7 @@ class Supervisor:
             heard.close()
             told.close()
 
-    def _on_stop(self, _number: int, _frame: FrameType | None) -> None:
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._stops_asked += 1
         if self._bus_is_starting:
             raise _Interrupted
@@ -240,6 +242,7 @@ class Supervisor:
     def _stop(self) -> None:
         """Stop stage by stage; what does not stop in time, or after a second signal, is killed."""
         self._stopping = True
+        self._on_stop()
         begun = time.monotonic()
         patience = max(1, self._stops_asked)
         for lives, stop_by in self._stages:

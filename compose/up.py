@@ -1,0 +1,178 @@
+"""`nexus up`: a bus and all roles on one machine, in one data directory, behind one socket."""
+
+import os
+import signal
+import socket
+import sys
+import sysconfig
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from compose import claims, environment, logs
+from compose.banner import Facts, Progress, banner
+from compose.child import Child
+from compose.nats_server import NatsServer, NatsServerError
+from compose.roles import LISTEN_FD, Role
+from compose.settings import Loaded
+from compose.supervisor import Stage, StartFailed, Supervisor
+from schemas.config import Config
+
+Durability = Literal["normal", "strict"]
+
+_SYNC_INTERVAL: dict[Durability, str] = {"normal": "1s", "strict": "always"}
+_PACKAGES = Path(__file__).resolve().parents[1]
+# Seconds after the begin of a stop at which a role is killed; all is over within five.
+_STOP_BY: dict[Role, float] = {"ingress": 2.2, "worker": 3.2, "governor": 3.6, "analytics": 4.2}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How many processes of the roles that scale, and how hard the bus writes to disk."""
+
+    ingresses: int = 1
+    workers: int = 1
+    durability: Durability = "normal"
+
+
+def up(loaded: Loaded, config_file: str | None, shape: Shape) -> int:
+    """Serve until a signal ends it; the result is the exit code.
+
+    Takes the data directory and the port, starts everything at once and keeps it alive. Raises
+    claims.CannotStart when one of the two cannot be taken; nothing was started then.
+    """
+    begun = time.monotonic()
+    config = loaded.config
+    data_dir = Path(config.data_dir).absolute()
+    progress = Progress(sys.stderr)
+    for notice in loaded.notices:
+        progress.say(notice)
+    with claims.data_directory(data_dir), claims.listening(config.host, config.port) as listener:
+        logs.start("up", config.log_level)
+        token = claims.admin_token(config.admin_token, data_dir)
+        machine = _Machine(config, config_file, shape, data_dir, token, listener)
+        supervisor = Supervisor(
+            machine.bus,
+            machine.stages(),
+            on_ready=progress.ready,
+            on_serving=lambda: progress.say(banner(machine.facts(time.monotonic() - begun))),
+            on_stop=listener.close,
+        )
+        progress.say("starting nats-server, ingress, worker, governor, analytics")
+        try:
+            supervisor.run()
+        except (StartFailed, NatsServerError) as error:
+            progress.say(f"nexus up: {error}")
+            return 1
+        finally:
+            machine.bus.close()
+    progress.say("Nexus has stopped.")
+    return 0
+
+
+class _Bus:
+    """The nats-server as the supervisor wants to see it; its start returns when it is ready."""
+
+    name = "nats-server"
+
+    def __init__(self, server: NatsServer) -> None:
+        self.server = server
+
+    @property
+    def pid(self) -> int | None:
+        return self.server.pid
+
+    def start(self) -> None:
+        self.server.start()
+
+    def exit_code(self) -> int | None:
+        return self.server.wait(0)
+
+    def terminate(self) -> None:
+        if self.server.running and self.server.pid is not None:
+            os.kill(self.server.pid, signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.server.kill()
+
+    def close(self) -> None:
+        """Give back the lock on the store."""
+        self.server.stop()
+
+
+class _Machine:
+    """All parts of one machine and what they have to know of each other."""
+
+    def __init__(
+        self,
+        config: Config,
+        config_file: str | None,
+        shape: Shape,
+        data_dir: Path,
+        token: claims.AdminToken,
+        listener: socket.socket,
+    ) -> None:
+        self._config = config
+        self._config_file = config_file
+        self._shape = shape
+        self._data_dir = data_dir
+        self._token = token
+        self._listen_fd = listener.fileno()
+        self._port = int(listener.getsockname()[1])
+        self.bus = _Bus(
+            NatsServer(data_dir / "nats", sync_interval=_SYNC_INTERVAL[shape.durability])
+        )
+
+    def stages(self) -> list[Stage]:
+        """The roles in the order in which they stop."""
+        return [
+            Stage(self._children("ingress", self._shape.ingresses), _STOP_BY["ingress"]),
+            Stage(self._children("worker", self._shape.workers), _STOP_BY["worker"]),
+            Stage(self._children("governor"), _STOP_BY["governor"], essential=False),
+            Stage(self._children("analytics"), _STOP_BY["analytics"], essential=False),
+        ]
+
+    def facts(self, seconds: float) -> Facts:
+        """What to tell the operator once the API is served, `seconds` after the start."""
+        return Facts(
+            config=self._config,
+            port=self._port,
+            bus_port=self.bus.server.port,
+            data_dir=self._data_dir,
+            token=self._token,
+            durability=self._shape.durability,
+            seconds=seconds,
+        )
+
+    def _children(self, role: Role, count: int = 1) -> list[Child]:
+        names = [role] if count == 1 else [f"{role}-{number + 1}" for number in range(count)]
+        # -P: the directory we were started in must not be searched for modules.
+        argv = [sys.executable, "-P", "-m", "compose.cli", role]
+        listen_fds = (self._listen_fd,) if role == "ingress" else ()
+        return [Child(name, argv, self._environment, listen_fds) for name in names]
+
+    def _environment(self) -> Mapping[str, str]:
+        """What was decided here goes to every child as variables, which win over the file."""
+        settings = {
+            "host": self._config.host,
+            "port": self._port,
+            "data_dir": str(self._data_dir),
+            "log_level": self._config.log_level,
+            "mock_all": self._config.mock_all,
+            "api_keys": self._config.api_keys,
+            "admin_token": self._token.value,
+            "bus.url": self.bus.server.url,
+        }
+        file = {} if self._config_file is None else {"CONFIG_PATH": self._config_file}
+        own = {**environment.for_child(settings), LISTEN_FD: str(self._listen_fd)}
+        return {**os.environ, **_import_path(), **file, **own}
+
+
+def _import_path() -> dict[str, str]:
+    """Lets a child find these packages also when they are not installed."""
+    if str(_PACKAGES) in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
+        return {}
+    others = os.environ.get("PYTHONPATH", "")
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (str(_PACKAGES), others)))}
