@@ -16,10 +16,11 @@ from schemas import subjects
 log = logging.getLogger("nexus.worker")
 
 _EXPIRES = 30.0
-_HEARTBEAT = 5.0
-_SILENCE = 3 * _HEARTBEAT
+_HEARTBEAT_EVERY = 5.0
+_SILENCE = 3 * _HEARTBEAT_EVERY
+_PAUSE = 0.25
 _SECOND = 1_000_000_000
-_HEARTBEAT_STATUS = 100
+_HEARTBEAT = 100
 
 
 class Job(msgspec.Struct):
@@ -78,8 +79,8 @@ class Puller:
         self._run = run
         self._received = received
         self._inbox = f"{connection.inbox}.pull-{subjects.consumer(pool, lane)}"
-        self._requests: dict[str, int] = {}
-        self._number = 0
+        self._generation = 0
+        self._outstanding = 0
         self._heard = 0.0
         self._stopped = False
         self.running: set[asyncio.Task[None]] = set()
@@ -93,7 +94,7 @@ class Puller:
     def check(self) -> None:
         """Called every now and then: asks anew after a silence of three heartbeats."""
         now = asyncio.get_running_loop().time()
-        if self._requests and not self._stopped and now - self._heard > _SILENCE:
+        if self._outstanding and not self._stopped and now - self._heard > _SILENCE:
             log.warning("no heartbeat from the work queue, asking anew")
             self._heard = now
             self._ask_anew()
@@ -104,47 +105,52 @@ class Puller:
         self._subscription.unsubscribe()
 
     def _ask_anew(self) -> None:
-        self._requests.clear()
+        """Open requests are gone: forget them, and whatever is still said of them."""
+        self._generation += 1
+        self._outstanding = 0
         self._ask()
 
     def _ask(self) -> None:
         """Keep the window open: ask for all free slots once half of them are unasked for."""
-        free = self._slots - len(self.running) - sum(self._requests.values())
-        if self._stopped or free <= 0 or (self._requests and free * 2 < self._slots):
+        free = self._slots - len(self.running) - self._outstanding
+        if self._stopped or free <= 0 or (self._outstanding and free * 2 < self._slots):
             return
-        self._number += 1
-        reply = f"{self._inbox}.{self._number}"
-        self._requests[reply] = free
+        self._outstanding += free
         request = _Pull(
             batch=free,
             expires=int(_EXPIRES * _SECOND),
-            idle_heartbeat=int(_HEARTBEAT * _SECOND),
+            idle_heartbeat=int(_HEARTBEAT_EVERY * _SECOND),
         )
+        reply = f"{self._inbox}.{self._generation}"
         self._connection.publish(self._next, msgspec.json.encode(request), reply=reply)
 
     def _on_message(self, message: Message) -> None:
         self._heard = asyncio.get_running_loop().time()
         status = message.status
-        if status == _HEARTBEAT_STATUS:
+        if status == _HEARTBEAT:
             return
         if status:
-            self._requests.pop(message.subject, None)
-            if status == 503 or "Consumer Deleted" in message.headers.decode("ascii", "replace"):
-                asyncio.get_running_loop().call_later(0.25, self._ask)
-            else:
-                self._ask()
+            self._on_status(message)
             return
-        if self._stopped:
+        self._outstanding = max(0, self._outstanding - 1)
+        if self._stopped or len(self.running) >= self._slots:
             self._connection.publish(message.reply, b"-NAK")
             return
-        left = self._requests.get(message.subject, 0) - 1
-        if left > 0:
-            self._requests[message.subject] = left
-        else:
-            self._requests.pop(message.subject, None)
         task = asyncio.ensure_future(self._run(Job.of(message, self._received())))
         self.running.add(task)
         task.add_done_callback(self._on_done)
+        self._ask()
+
+    def _on_status(self, message: Message) -> None:
+        """A request ended; `Nats-Pending-Messages` says how many of its jobs never came."""
+        if message.subject != f"{self._inbox}.{self._generation}":
+            return
+        unserved = message.header("Nats-Pending-Messages")
+        if unserved is None:
+            log.warning("the work queue refused a pull", extra={"reason": str(message.headers)})
+            asyncio.get_running_loop().call_later(_PAUSE, self._ask_anew)
+            return
+        self._outstanding = max(0, self._outstanding - int(unserved))
         self._ask()
 
     def _on_done(self, task: "asyncio.Future[None]") -> None:
