@@ -1,0 +1,120 @@
+"""What must hold between settings: whoever is named somewhere exists, and nothing is half said."""
+
+from collections.abc import Collection
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from compose.config_file import ConfigError
+from schemas.catalog import Catalog
+from schemas.config import Config, ModelConfig
+
+DEV_KEY = "dev-key"
+LONGEST_MODEL_NAME = 200
+
+
+def check(config: Config, providers: Collection[str], catalog: Catalog) -> None:
+    """Raises ConfigError for the first contradiction; `providers` are all names that a model may
+    refer to, usable or not."""
+    for name, model in config.models.items():
+        _check_model(name, model, providers)
+    for name, model in config.models.items():
+        for fallback in model.fallbacks:
+            _check_known(f"models.{name}.fallbacks", fallback, config, providers, catalog)
+        if not model.provider and not model.targets:
+            _check_built_in(name, model, providers, catalog)
+    for task, name in config.defaults.items():
+        _check_known(f"defaults.{task}", name, config, providers, catalog)
+    if config.default_provider and config.default_provider not in config.providers:
+        known = ", ".join(config.providers)
+        raise ConfigError(
+            f"default_provider: {config.default_provider!r} cannot be used; one of: {known}"
+        )
+
+
+def loops(config: Config) -> list[str]:
+    """A notice for each provider whose address looks like this gateway's own."""
+    return [
+        f"providers.{name}.base_url: {provider.base_url} looks like this gateway itself"
+        for name, provider in config.providers.items()
+        if _is_here(provider.base_url, config.port)
+    ]
+
+
+def check_access(config: Config) -> None:
+    """Without keys of the operator's own nobody may reach the gateway from another machine."""
+    if is_loopback(config.host):
+        return
+    remedy = "set GATEWAY_API_KEYS or ADMIN_TOKEN, or listen on 127.0.0.1"
+    if DEV_KEY in config.api_keys:
+        raise ConfigError(
+            f"host: {DEV_KEY!r} is known to everybody and works on loopback only, but host is"
+            f" {config.host}; {remedy}"
+        )
+    if not config.api_keys and not config.admin_token:
+        raise ConfigError(
+            f"host: {config.host} can be reached from outside without a key; {remedy}"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a listener on the host."""
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _check_model(name: str, model: ModelConfig, providers: Collection[str]) -> None:
+    path = f"models.{name}"
+    if not name or len(name) > LONGEST_MODEL_NAME or not name.isprintable():
+        raise ConfigError(
+            f"models.{name[:40]!r}: a name is 1 to {LONGEST_MODEL_NAME} printable characters"
+        )
+    if model.targets and (model.provider or model.engine):
+        raise ConfigError(f"{path}: give either provider and engine, or targets")
+    if model.targets and not any(target.weight for target in model.targets):
+        raise ConfigError(f"{path}.targets: at least one weight must be above 0")
+    if (model.input_cost is None) != (model.output_cost is None):
+        raise ConfigError(f"{path}: give both input_cost and output_cost, or neither")
+    named = [("provider", model.provider)] if model.provider else []
+    named += [
+        (f"targets.{place}.provider", target.provider) for place, target in enumerate(model.targets)
+    ]
+    for field, provider in named:
+        if provider not in providers:
+            known = ", ".join(sorted(providers))
+            raise ConfigError(
+                f"{path}.{field}: unknown provider {provider!r}; add it under providers:,"
+                f" or use one of {known}"
+            )
+
+
+def _check_known(
+    path: str, name: str, config: Config, providers: Collection[str], catalog: Catalog
+) -> None:
+    prefix, slash, engine = name.partition("/")
+    if name in config.models or (slash and engine and prefix in providers):
+        return
+    if not is_built_in(name, catalog):
+        raise ConfigError(f"{path}: unknown model {name!r}; add it under models:")
+
+
+def _check_built_in(
+    name: str, model: ModelConfig, providers: Collection[str], catalog: Catalog
+) -> None:
+    engine = model.engine or name
+    prefix, slash, rest = engine.partition("/")
+    if not is_built_in(engine, catalog) and not (slash and rest and prefix in providers):
+        raise ConfigError(f"models.{name}.provider: missing, and no built-in model is {engine!r}")
+
+
+def is_built_in(name: str, catalog: Catalog) -> bool:
+    """Whether the catalog knows the name, by itself or from a vendor's price list."""
+    return catalog.facts(name) is not None or any(
+        catalog.listed(vendor, name) is not None for vendor in catalog.vendors
+    )
+
+
+def _is_here(base_url: str, port: int) -> bool:
+    parts = urlsplit(base_url)
+    return bool(parts.port) and parts.port == port and is_loopback(parts.hostname or "")

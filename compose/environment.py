@@ -1,0 +1,183 @@
+"""The environment variables of all product documents, as settings with their origin."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from compose.config_file import ConfigError, PathTo
+
+TRUE = frozenset({"1", "true", "yes", "on"})
+FALSE = frozenset({"0", "false", "no", "off"})
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+REPLACED = ("DATABASE_URL", "REDIS_URL", "GATEWAY_REDIS_URL")
+LATER = (
+    "HMAC_SECRET",
+    "ENABLE_METRICS",
+    "ENABLE_LOGGING",
+    "GATEWAY_RATE_LIMIT_PER_MINUTE",
+    "GATEWAY_CIRCUIT_BREAKER_MAX_FAILURES",
+    "GATEWAY_CIRCUIT_BREAKER_RESET_SECONDS",
+    "GATEWAY_API_KEY_POLICIES",
+    "GATEWAY_ROUTE_POLICIES",
+    "GATEWAY_JWT_SECRET",
+    "GATEWAY_JWT_PUBLIC_KEY",
+    "GATEWAY_JWT_ALGORITHMS",
+    "GATEWAY_JWT_ISSUER",
+    "GATEWAY_JWT_AUDIENCE",
+    "GATEWAY_JWT_JWKS_URL",
+)
+
+
+class Setting(NamedTuple):
+    """One value for the tree of settings and where it came from."""
+
+    path: PathTo
+    value: Any
+    origin: str
+
+
+class Variable(NamedTuple):
+    name: str
+    path: PathTo
+    parse: Callable[[str], Any]
+
+
+def whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(f"expected a whole number, got {text!r}") from None
+
+
+def number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"expected a number, got {text!r}") from None
+
+
+def switch(text: str) -> bool:
+    if text.lower() in TRUE:
+        return True
+    if text.lower() in FALSE:
+        return False
+    raise ConfigError(f"expected true or false, got {text!r}")
+
+
+def items(text: str) -> list[str]:
+    return [item for item in (part.strip() for part in text.split(",")) if item]
+
+
+# A later line wins over an earlier one that sets the same.
+VARIABLES = (
+    Variable("PORT", ("port",), whole),
+    Variable("UNIFIED_GATEWAY_PORT", ("port",), whole),
+    Variable("NEXUS_PORT", ("port",), whole),
+    Variable("UNIFIED_GATEWAY_HOST", ("host",), str),
+    Variable("NEXUS_HOST", ("host",), str),
+    Variable("NEXUS_DATA_DIR", ("data_dir",), str),
+    Variable("LOG_LEVEL", ("log_level",), str.lower),
+    Variable("NEXUS_LOG_LEVEL", ("log_level",), str.lower),
+    Variable("NEXUS_NATS_URL", ("bus", "url"), str),
+    Variable("NEXUS_NATS_USER", ("bus", "user"), str),
+    Variable("NEXUS_NATS_PASSWORD", ("bus", "password"), str),
+    Variable("NEXUS_NATS_CREDS", ("bus", "creds"), str),
+    Variable("NEXUS_NATS_NKEY_SEED", ("bus", "nkey_seed"), str),
+    Variable("NEXUS_NATS_TLS_CA", ("bus", "tls_ca"), str),
+    Variable("NEXUS_CLICKHOUSE_URL", ("clickhouse_url",), str),
+    Variable("NEXUS_MOCK", ("mock_all",), switch),
+    Variable("ADMIN_TOKEN", ("admin_token",), str),
+    Variable("GATEWAY_API_KEYS", ("api_keys",), items),
+    Variable("GATEWAY_REQUEST_TIMEOUT_SECONDS", ("attempt_timeout",), number),
+    Variable("GATEWAY_DEFAULT_UPSTREAM", ("default_provider",), str),
+)
+
+
+def settings(env: Mapping[str, str]) -> Iterator[Setting]:
+    """What the environment sets, in order of rising precedence; an empty variable sets nothing.
+
+    Raises ConfigError, naming the variable.
+    """
+    for variable in VARIABLES:
+        text = env.get(variable.name, "").strip()
+        if not text or _is_service_link(variable.name, text):
+            continue
+        with_name = f"environment {variable.name}"
+        yield Setting(variable.path, _parsed(variable.name, variable.parse, text), with_name)
+    for name, parse in LISTS.items():
+        yield from _parsed(name, parse, env.get(name, ""))
+
+
+def notices(env: Mapping[str, str]) -> Iterator[str]:
+    """What is set without effect: replaced, not enforced yet, or no setting of ours."""
+    replaced = [name for name in REPLACED if env.get(name)]
+    if replaced:
+        yield f"{', '.join(replaced)}: not used, replaced by NATS and ClickHouse"
+    for name in LATER:
+        if env.get(name):
+            yield f"{name}: accepted, not enforced by this version"
+    known = {variable.name for variable in VARIABLES} | {*REPLACED, *LATER, *LISTS}
+    for name in sorted(env):
+        if name.startswith("GATEWAY_") and name not in known:
+            yield f"{name}: not a setting of Nexus, ignored"
+
+
+def for_child(overrides: Mapping[str, Any]) -> dict[str, str]:
+    """Settings of the command line as variables, so that a child process loads the same Config."""
+    by_path = {".".join(variable.path): variable for variable in VARIABLES}
+    return {
+        by_path[path].name: ",".join(value) if isinstance(value, list | tuple) else str(value)
+        for path, value in overrides.items()
+        if value is not None
+    }
+
+
+def _is_service_link(name: str, text: str) -> bool:
+    """Kubernetes sets NEXUS_PORT=tcp://... for a service that is called nexus."""
+    return name.endswith("PORT") and "://" in text
+
+
+def _parsed(name: str, parse: Callable[[str], Any], text: str) -> Any:
+    try:
+        return parse(text)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from error
+
+
+def _pairs(text: str) -> Iterator[tuple[str, str]]:
+    """`name=value;name=value`."""
+    for part in filter(None, (part.strip() for part in text.split(";"))):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or not value or not NAME.fullmatch(name):
+            raise ConfigError(f"expected name=value;name=value, got {part!r}")
+        yield name, value
+
+
+def _upstreams(text: str) -> list[Setting]:
+    """Each upstream is a provider and a model of the same name."""
+    found: list[Setting] = []
+    origin = "environment GATEWAY_UPSTREAMS"
+    for name, url in _pairs(text):
+        scheme = url.partition("://")[0].lower()
+        if scheme == "litellm":
+            raise ConfigError(f"{name}: litellm:// comes with a later version; name the provider")
+        if scheme not in ("http", "https", "mock"):
+            raise ConfigError(f"{name}: expected an http://, https:// or mock:// URL, got {url!r}")
+        provider = {"dialect": "mock"} if scheme == "mock" else {"base_url": url}
+        found.append(Setting(("providers", name), provider, origin))
+        found.append(Setting(("models", name), {"provider": name}, origin))
+    return found
+
+
+def _fallbacks(text: str) -> list[Setting]:
+    origin = "environment GATEWAY_FALLBACKS"
+    return [
+        Setting(("models", name, "fallbacks"), items(names), origin) for name, names in _pairs(text)
+    ]
+
+
+LISTS: dict[str, Callable[[str], list[Setting]]] = {
+    "GATEWAY_UPSTREAMS": _upstreams,
+    "GATEWAY_FALLBACKS": _fallbacks,
+}

@@ -1,0 +1,147 @@
+"""What is built in: vendors and how to reach them, the models the documents name, and all prices.
+
+`data/models.json` and `data/vendors.json` are kept by hand; what they do not know is null.
+"""
+
+from collections.abc import Mapping
+from importlib.resources import files
+
+import msgspec
+
+from schemas.ids import Clock
+from schemas.prices import PriceBook, PricedModel
+from schemas.usage import Price, Rates
+
+
+class Vendor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A provider that needs no more than a key.
+
+    `key_env` names the variable of its key (empty: it needs none), `url_env` the one that replaces
+    `base_url`, to which `url_path` is added. `prices` is its name in the price book, if another.
+    """
+
+    name: str
+    base_url: str = ""
+    dialect: str = "openai"
+    key_env: str = ""
+    url_env: str = ""
+    url_path: str = ""
+    prices: str = ""
+
+    @property
+    def needs(self) -> str:
+        """The variables that make it usable, as a phrase: `OPENAI_API_KEY`."""
+        needed = [self.key_env, "" if self.base_url and self.key_env else self.url_env]
+        return " and ".join(filter(None, needed))
+
+
+class ModelFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is known of a model; None is unknown, never guessed.
+
+    `engines` are the providers' own names for it, by provider in order of preference, `owner` who
+    made it, `released` the day of that version (`2024-08-06`).
+    """
+
+    display_name: str | None = None
+    owner: str | None = None
+    released: str | None = None
+    engines: dict[str, str] = {}
+    max_tokens: int | None = None
+    context_window: int | None = None
+    vision: bool | None = None
+    tools: bool | None = None
+    streaming: bool | None = None
+    category: str | None = None
+    tier: str | None = None
+
+
+MOCK_VENDOR = Vendor(name="mock", dialect="mock")
+MOCK_FACTS = ModelFacts(
+    display_name="Mock",
+    owner="nexus",
+    engines={"mock": "mock"},
+    streaming=True,
+    category="test",
+    tier="economy",
+)
+MOCK_PRICE = Price(id="mock/1", rates=Rates(input=1_000_000_000, output=2_000_000_000))
+
+_NANO_PER_SECOND = 1_000_000_000
+
+
+class Catalog:
+    """Vendors, models and prices by name. Loading reads three small files; a price list is decoded
+    when its provider is first asked for."""
+
+    def __init__(
+        self,
+        vendors: tuple[Vendor, ...],
+        models: Mapping[str, ModelFacts],
+        prices: PriceBook,
+        clock: Clock,
+    ) -> None:
+        self.vendors = {vendor.name: vendor for vendor in (*vendors, MOCK_VENDOR)}
+        self._models = {"mock": MOCK_FACTS, **models}
+        self._prices = prices
+        self._clock = clock
+
+    @classmethod
+    def load(cls, clock: Clock = Clock()) -> "Catalog":  # noqa: B008 - a Clock has no state
+        data = files("schemas").joinpath("data")
+        return cls(
+            load_vendors(),
+            msgspec.json.decode(
+                data.joinpath("models.json").read_bytes(), type=dict[str, ModelFacts]
+            ),
+            PriceBook.load(),
+            clock,
+        )
+
+    @property
+    def aliases(self) -> dict[str, tuple[str, str]]:
+        """Provider and engine behind each built-in name, first choice only."""
+        return {
+            name: next(iter(facts.engines.items()))
+            for name, facts in self._models.items()
+            if facts.engines
+        }
+
+    def names(self) -> tuple[str, ...]:
+        """The built-in names: those of the documents and `mock`."""
+        return tuple(self._models)
+
+    def facts(self, name: str) -> ModelFacts | None:
+        """What is known of a built-in name."""
+        return self._models.get(name)
+
+    def price(self, provider: str, engine: str) -> Price | None:
+        """What a provider asks for an engine now; None when that is not known."""
+        if provider == MOCK_VENDOR.name:
+            return MOCK_PRICE
+        seconds = self._clock.now_ns() // _NANO_PER_SECOND
+        return self._prices.price(self._book_name(provider), engine, seconds)
+
+    def listed(self, provider: str, engine: str) -> PricedModel | None:
+        """An engine in the provider's own price list."""
+        return self._prices.find(self._book_name(provider), engine)
+
+    def all_listed(self, provider: str) -> tuple[PricedModel, ...]:
+        """A provider's own price list."""
+        return self._prices.models(self._book_name(provider))
+
+    def price_list_of(self, provider: str, base_url: str) -> str:
+        """Under which name the prices of a configured provider are found: its own if the catalog
+        knows it, else that of whoever serves the URL."""
+        if provider in self.vendors or provider in self._prices:
+            return provider
+        return self._prices.provider_of_url(base_url) or provider
+
+    def _book_name(self, provider: str) -> str:
+        vendor = self.vendors.get(provider)
+        return vendor.prices if vendor is not None and vendor.prices else provider
+
+
+def load_vendors() -> tuple[Vendor, ...]:
+    """The known vendors in order of preference."""
+    data = files("schemas").joinpath("data/vendors.json").read_bytes()
+    return msgspec.json.decode(data, type=tuple[Vendor, ...])
