@@ -216,7 +216,7 @@ class Supervisor:
         life.running = life.ready = False
         life.pause = life.next_pause(now)
         life.again_at = now + life.pause
-        fields = {"process": life.process.name, "pid": life.process.pid, "exit_code": code}
+        fields = {"child": life.process.name, "pid": life.process.pid, "exit_code": code}
         log.warning("%s %s", life.process.name, how, extra={**fields, "again_in_s": life.pause})
         if not self._serving and life.essential and not life.was_ready:
             life.ended_early += 1
@@ -236,7 +236,7 @@ class Supervisor:
                 except (OSError, NatsServerError) as error:
                     self._ended(life, now, f"could not be started: {error}")
                 else:
-                    extra = {"process": life.process.name, "pid": life.process.pid}
+                    extra = {"child": life.process.name, "pid": life.process.pid}
                     log.info("%s started again", life.process.name, extra=extra)
 
     def _stop(self) -> None:
