@@ -39,10 +39,11 @@ class Admission:
         """
         try:
             await self._pools.require(call.target.pool, call.target.provider)
-        except NexusError as refusal:
-            self._reject(call, refusal.info)
+        except Unavailable as no_worker:
+            self._reject(call, no_worker.info)
             raise
         start = start_event(call, self._clock.new_id(), self._clock.now_ns())
+        refusal: NexusError
         try:
             await self._ledger.append(start, deadline=_BUS_PATIENCE)
             if len(call.body) > self._blobs.inline_limit:

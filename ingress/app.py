@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from analytics.client import Analytics
-from ingress import catalog_routes, insights, live, openapi, status
+from ingress import catalog_routes, insights, openapi
 from ingress.admission import Admission
 from ingress.auth import Keys
 from ingress.cancel import Canceller
@@ -24,7 +24,7 @@ from ingress.chat import ChatCompletions, Gateway
 from ingress.pools import Pools
 from ingress.replies import Replies
 from ingress.routing import Router
-from ingress.server import server
+from ingress.server import Server, server
 from ledger.beats import Beats
 from ledger.blobs import Blobs
 from ledger.connection import Connection
@@ -38,11 +38,12 @@ from schemas.ids import Clock
 
 log = logging.getLogger("nexus.ingress")
 
-CHAT_PATHS = [f"{prefix}/chat/completions" for prefix in ("/v1", "/ai/v1", "/api/v1")]
+PREFIXES = ("/v1", "/ai/v1", "/api/v1")
+CHAT_PATHS = [f"{prefix}/chat/completions" for prefix in PREFIXES]
 PROXY_PATH = "/proxy/{model}"
 
 
-def create_app(gateway: Gateway, connection: Connection, catalog: Catalog) -> FastAPI:
+def create_app(gateway: Gateway, connection: Connection) -> FastAPI:
     """All routes of one ingress; hot ones are plain ASGI endpoints without framework work."""
     app = FastAPI(
         title="Nexus",
@@ -54,7 +55,7 @@ def create_app(gateway: Gateway, connection: Connection, catalog: Catalog) -> Fa
     for path in CHAT_PATHS:
         app.router.routes.append(Route(path, chat, methods=["POST"]))
     app.router.routes.append(Route("/proxy/{model:path}", chat, methods=["POST"]))
-    app.include_router(catalog_routes.router(gateway, catalog))
+    app.include_router(catalog_routes.router(gateway.router, gateway.keys, PREFIXES))
     app.include_router(insights.router(gateway.keys, Analytics(connection)))
     openapi.describe(app, [*CHAT_PATHS, PROXY_PATH])
     _use_one_error_shape(app, gateway.clock)
@@ -118,37 +119,31 @@ async def run_ingress(
     on_ready: Callable[[], None] | None = None,
 ) -> None:
     """Serve HTTP until SIGTERM or SIGINT, then let running calls finish and return."""
-    stop = asyncio.Event()
 
     def fatal(reason: str) -> None:
         log.critical("the bus forbids what an ingress needs", extra={"reason": reason})
         http.should_exit = True
 
-    connection = await Connection.connect(
-        config.bus, name="ingress", clock=clock, on_fatal=fatal
-    )
+    connection = await Connection.connect(config.bus, name="ingress", clock=clock, on_fatal=fatal)
     await ensure(connection, config)
     publisher = Publisher(connection, clock)
     ledger = Ledger(publisher, "ingress")
     blobs = Blobs(connection, publisher)
     replies = Replies(connection, clock.new_token(), config.limits.stream_buffer_bytes)
     canceller = Canceller(connection, ledger, replies, clock)
-    catalog = Catalog.load()
     gateway = Gateway(
         config=config,
         clock=clock,
         keys=Keys(config),
-        router=Router(config, catalog),
+        router=Router(config, Catalog.load(), clock),
         admission=Admission(ledger, publisher, blobs, Pools(connection, clock), clock),
         replies=replies,
         canceller=canceller,
         blobs=blobs,
     )
-    http = server(
-        create_app(gateway, connection, catalog), config.limits, config.host, config.port
-    )
+    http = server(create_app(gateway, connection), config.limits, config.host, config.port)
     beats = asyncio.create_task(Beats(connection, "ingress", clock).run())
-    ready = asyncio.create_task(_tell_when_ready(http, on_ready))
+    ready = asyncio.create_task(_tell_when_started(http, on_ready))
     try:
         await http.serve(sockets)
     finally:
@@ -156,3 +151,11 @@ async def run_ingress(
         ready.cancel()
         await canceller.drain()
         await connection.drain()
+
+
+async def _tell_when_started(http: Server, on_ready: Callable[[], None] | None) -> None:
+    while not http.started:
+        await asyncio.sleep(0.005)
+    log.info("ingress ready")
+    if on_ready is not None:
+        on_ready()

@@ -110,7 +110,14 @@ def describe(app: FastAPI, chat_paths: list[str]) -> None:
             document = generate()
             for number, path in enumerate(chat_paths):
                 parameters = (
-                    [{"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}]
+                    [
+                        {
+                            "name": "model",
+                            "in": "path",
+                            "required": True,
+                            "schema": {"type": "string"},
+                        }
+                    ]
                     if "{model}" in path
                     else []
                 )

@@ -40,9 +40,7 @@ class Reply:
         "gone",
     )
 
-    def __init__(
-        self, connection: Connection, call_id: str, subject: str, limit: int
-    ) -> None:
+    def __init__(self, connection: Connection, call_id: str, subject: str, limit: int) -> None:
         self.call_id = call_id
         self._connection = connection
         self._subject = subject

@@ -185,7 +185,7 @@ class Connection:
         subject: str,
         data: bytes = b"",
         *,
-        timeout: float = 1.0,  # noqa: ASYNC109
+        timeout: float = 1.0,
         headers: bytes = b"",
     ) -> Message:
         """The first answer; NoResponders at once if nobody listens, RequestTimeout after `timeout`.
@@ -209,7 +209,7 @@ class Connection:
             raise NoResponders(subject)
         return message
 
-    async def flush(self, timeout: float = 1.0) -> None:  # noqa: ASYNC109
+    async def flush(self, timeout: float = 1.0) -> None:
         """Return when everything published before has reached the server."""
         if not self.connected:
             raise Disconnected("not connected")

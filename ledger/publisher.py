@@ -113,7 +113,7 @@ class Publisher:
         msg_id: str,
         headers: bytes = b"",
         ttl: int = 0,
-        timeout: float = 1.0,  # noqa: ASYNC109
+        timeout: float = 1.0,
         deadline: float = 10.0,
     ) -> PubAck:
         """Store one message and return where it is.

@@ -70,9 +70,7 @@ async def read_subject(
 async def _read_batch(
     connection: Connection, stream: str, subject: str, from_seq: int, batch: int, timeout: float
 ) -> tuple[list[Stored], bool]:
-    request = _BatchGet(
-        seq=from_seq, next_by_subj=subject, batch=batch, max_bytes=_BATCH_BYTES
-    )
+    request = _BatchGet(seq=from_seq, next_by_subj=subject, batch=batch, max_bytes=_BATCH_BYTES)
     found: list[Stored] = []
     ended: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 

@@ -150,13 +150,9 @@ async def _ensure_consumer(connection: Connection, consumer: dict[str, Any]) -> 
 
 async def _api(connection: Connection, call: str, body: dict[str, Any]) -> _ApiError | None:
     try:
-        reply = await connection.request(
-            f"$JS.API.{call}", msgspec.json.encode(body), timeout=5.0
-        )
+        reply = await connection.request(f"$JS.API.{call}", msgspec.json.encode(body), timeout=5.0)
     except NoResponders as error:
         raise BusNotReady("this NATS server has JetStream switched off") from error
     except RequestTimeout as error:
         raise BusNotReady(f"JetStream did not answer {call} within 5 s") from error
     return _decode_reply(reply.data).error
-
-

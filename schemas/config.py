@@ -76,6 +76,7 @@ class LimitConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_body_bytes: Positive = 32 * MEGABYTE
     header_timeout: Seconds = 20.0
     body_timeout: Seconds = 30.0
+    write_timeout: Seconds = 60.0
     stream_buffer_bytes: Positive = MEGABYTE
     requests_per_second: Annotated[float, msgspec.Meta(gt=0)] | None = None
     burst: Positive | None = None

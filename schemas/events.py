@@ -238,7 +238,7 @@ def terminal_event(call: Call, end: Finish | Failure) -> Terminal:
         **of_call(call),
         "provider": end.provider,
         "engine": end.engine,
-        "fence": tuple(end.fence),
+        "fence": end.fence,
         "attempts": end.attempts,
         "stream": call.stream,
         "operation": call.operation,

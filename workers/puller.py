@@ -6,7 +6,7 @@ always backed by a free slot, so no job waits unstarted in this process while it
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 
 import msgspec
 
@@ -68,13 +68,11 @@ class Puller:
         pool: str,
         lane: str,
         slots: int,
-        run: Callable[[Job], Awaitable[None]],
+        run: Callable[[Job], Coroutine[None, None, None]],
         received: Callable[[], float],
     ) -> None:
         self._connection = connection
-        self._next = (
-            f"$JS.API.CONSUMER.MSG.NEXT.{subjects.WORK}.{subjects.consumer(pool, lane)}"
-        )
+        self._next = f"$JS.API.CONSUMER.MSG.NEXT.{subjects.WORK}.{subjects.consumer(pool, lane)}"
         self._slots = slots
         self._run = run
         self._received = received
@@ -136,7 +134,7 @@ class Puller:
         if self._stopped or len(self.running) >= self._slots:
             self._connection.publish(message.reply, b"-NAK")
             return
-        task = asyncio.ensure_future(self._run(Job.of(message, self._received())))
+        task = asyncio.create_task(self._run(Job.of(message, self._received())))
         self.running.add(task)
         task.add_done_callback(self._on_done)
         self._ask()
@@ -153,8 +151,8 @@ class Puller:
         self._outstanding = max(0, self._outstanding - int(unserved))
         self._ask()
 
-    def _on_done(self, task: "asyncio.Future[None]") -> None:
-        self.running.discard(task)  # type: ignore[arg-type]
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        self.running.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("a call ended without an end", exc_info=task.exception())
         self._ask()

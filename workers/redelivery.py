@@ -85,9 +85,7 @@ class Takeover:
             await self._ledger.append(terminal_event(call, end), message_id_of_end(call.id))
             self._connection.publish(job.reply, b"+ACK")
             return False
-        moved = next(
-            (f for f in frames if isinstance(f, Moved) and f.fence.job == job.seq), None
-        )
+        moved = next((f for f in frames if isinstance(f, Moved) and f.fence.job == job.seq), None)
         if moved is not None:
             further = msgspec.structs.replace(call, at=moved.at, attempts=moved.attempts)
             await submit(self._publisher, further)
@@ -131,9 +129,7 @@ class Takeover:
                 event_id=self._clock.new_id(),
                 time_ns=self._clock.now_ns(),
                 error=_WORKER_LOST,
-                timings=Timings(
-                    total=(self._clock.now_ns() - running.call.received_ns) / 1e6
-                ),
+                timings=Timings(total=(self._clock.now_ns() - running.call.received_ns) / 1e6),
                 attempts=running.call.attempts + 1,
                 provider=running.call.target.provider,
                 engine=running.call.target.engine,
@@ -141,9 +137,7 @@ class Takeover:
             ),
         )
 
-    async def _record_abandoned(
-        self, running: Running, fence: Fence, usage: Usage | None
-    ) -> None:
+    async def _record_abandoned(self, running: Running, fence: Fence, usage: Usage | None) -> None:
         """Closes the silent worker's attempt: estimated when it streamed, else unknown."""
         call = running.call
         price = call.target.price
@@ -155,7 +149,7 @@ class Takeover:
             **of_call(call),
             provider=call.target.provider,
             engine=call.target.engine,
-            fence=tuple(fence),
+            fence=fence,
             attempts=call.attempts + 1,
             stream=call.stream,
             operation=call.operation,

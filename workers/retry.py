@@ -10,5 +10,5 @@ def backoff(attempt: int, retry_after: float | None, chance: float) -> float:
 
     A provider that names a time is not asked before it.
     """
-    jittered = min(_LONGEST, _FIRST * 2 ** (attempt - 1)) * chance
+    jittered = min(_LONGEST, _FIRST * float(2 ** (attempt - 1))) * chance
     return max(jittered, retry_after or 0.0)

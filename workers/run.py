@@ -108,9 +108,7 @@ class Runner:
         try:
             await self._run(running)
         except (Unresolved, Unreadable) as error:
-            log.error(
-                "call left to redelivery", extra={"call_id": call.id, "reason": str(error)}
-            )
+            log.error("call left to redelivery", extra={"call_id": call.id, "reason": str(error)})
         finally:
             self.calls.remove(running)
 
@@ -231,9 +229,7 @@ class Runner:
             running, target, answer.usage, answer.finish_reason, answer.body, timings
         )
 
-    async def _stream(
-        self, running: Running, target: Target, provider: Provider, ask: Ask
-    ) -> None:
+    async def _stream(self, running: Running, target: Target, provider: Provider, ask: Ask) -> None:
         """Relays deltas as they come; what arrived together leaves together."""
         subject = subjects.resp(running.call.ingress, running.call.id)
         timings = Timings(total=0.0)
@@ -358,7 +354,7 @@ class Runner:
             **of_call(call),
             provider=end.provider,
             engine=end.engine,
-            fence=tuple(end.fence),
+            fence=end.fence,
             attempts=end.attempts,
             stream=call.stream,
             operation=call.operation,
@@ -385,9 +381,7 @@ class Runner:
         """The plan goes on in another pool: say so in RESP, queue the job there, let go of ours."""
         call = msgspec.structs.replace(running.call, at=at, attempts=attempts)
         running.next_attempt()
-        moved = Moved(
-            fence=running.fence, index=running.next_index(), at=at, attempts=attempts
-        )
+        moved = Moved(fence=running.fence, index=running.next_index(), at=at, attempts=attempts)
         await self._publisher.publish(
             subjects.resp(call.ingress, call.id),
             encode_frame(moved),
@@ -408,9 +402,7 @@ class Runner:
             return
         self._connection.publish(running.job.reply, b"+ACK")
 
-    async def _record_failed(
-        self, running: Running, target: Target, failed: AttemptFailed
-    ) -> None:
+    async def _record_failed(self, running: Running, target: Target, failed: AttemptFailed) -> None:
         call = running.call
         event = events.AttemptFailed(
             event_id=self._clock.new_id(),
@@ -419,7 +411,7 @@ class Runner:
             **of_call(call),
             provider=target.provider,
             engine=target.engine,
-            fence=tuple(running.fence),
+            fence=running.fence,
             attempts=call.attempts,
             stream=call.stream,
             operation=call.operation,
@@ -438,7 +430,7 @@ class Runner:
             **of_call(call),
             provider=target.provider,
             engine=target.engine,
-            fence=tuple(running.fence),
+            fence=running.fence,
             ttfb_ms=timings.first_byte or 0.0,
         )
         self._ledger.append_nowait(event).add_done_callback(_note_unresolved)

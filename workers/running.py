@@ -69,9 +69,7 @@ class Running:
     def chunk(self, deltas: Deltas) -> bytes:
         """The next chunk frame, kept until the server has surely seen it."""
         self.text_bytes += deltas.text_bytes
-        frame = encode_frame(
-            Chunk(self.fence, self.next_index(), deltas.parts, deltas.text_bytes)
-        )
+        frame = encode_frame(Chunk(self.fence, self.next_index(), deltas.parts, deltas.text_bytes))
         self.unconfirmed.append(frame)
         return frame
 
@@ -146,9 +144,7 @@ class RunningCalls:
             await self._connection.request(running.job.reply, b"+WPI", timeout=1.0)
         except (NoResponders, RequestTimeout, Disconnected):
             return
-        running.owned_until = max(
-            running.owned_until, sent + OWNED_PART * self._queue.ack_wait
-        )
+        running.owned_until = max(running.owned_until, sent + OWNED_PART * self._queue.ack_wait)
 
     async def _confirm(self) -> None:
         """One round trip to the server: frames sent before it need not be kept for a resend."""

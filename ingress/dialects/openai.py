@@ -92,7 +92,9 @@ def parse(body: bytes, model: str | None = None) -> ChatRequest:
         ) from error
     except (msgspec.DecodeError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise InvalidRequest(f"The body is not valid JSON: {reason}", code="invalid_json") from error
+        raise InvalidRequest(
+            f"The body is not valid JSON: {reason}", code="invalid_json"
+        ) from error
     name = model if model is not None else asked.model
     if name is UNSET or not name:
         raise InvalidRequest(
