@@ -13,8 +13,7 @@ _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 0.25
 _NO_RESPONDERS = 503
 _TEMPORARY_STATUS = frozenset((429, 503))
-_NOT_LEADER = 10009
-_SAME_ID_IN_PROCESS = 10158
+_TEMPORARY_ERRORS = frozenset((10009, 10158))  # not the leader; the same id is in process
 _STORE_FAILED = 10077
 
 
@@ -46,12 +45,13 @@ class _Error(msgspec.Struct, frozen=True):
 
     @property
     def temporary(self) -> bool:
-        """True where the same publish may succeed in a moment: overload, no leader, a shutdown."""
-        return (
-            self.code in _TEMPORARY_STATUS
-            or self.err_code in (_NOT_LEADER, _SAME_ID_IN_PROCESS)
-            or (self.err_code == _STORE_FAILED and "closed" in self.description)
-        )
+        """True where the same publish may succeed in a moment: overload, no leader, a shutdown.
+
+        Whatever a store refuses comes as a 503, a full queue too; only a closing one is temporary.
+        """
+        if self.err_code == _STORE_FAILED:
+            return "closed" in self.description
+        return self.code in _TEMPORARY_STATUS or self.err_code in _TEMPORARY_ERRORS
 
 
 class _ErrorAnswer(msgspec.Struct):
