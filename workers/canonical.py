@@ -11,7 +11,15 @@ import msgspec
 
 from schemas.usage import Usage
 from workers.failures import Failures
-from workers.providers.base import Answer, Ask, Deltas, StreamEnd, estimate_usage, text_size
+from workers.providers.base import (
+    NOT_AS_ASKED,
+    Answer,
+    Ask,
+    Deltas,
+    StreamEnd,
+    estimate_usage,
+    text_size,
+)
 from workers.sse import Event
 
 Raw = msgspec.Raw
@@ -73,7 +81,7 @@ def canonical_answer(
         fields = _decode_fields(body)
         raw_choices = _given(fields.get("choices"))
         choices = None if raw_choices is None else _decode_choices(raw_choices)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_AS_ASKED as error:
         raise failures.broken("answered with something that is no chat completion") from error
     if choices is None:
         if _given(fields.get("error")) is not None:
@@ -127,7 +135,7 @@ class ChunkFolder:
             chunk = _decode_fields(event.data)
             raw_choices = _given(chunk.get("choices"))
             choices = [] if raw_choices is None else _decode_choices(raw_choices)
-        except msgspec.DecodeError as error:
+        except NOT_AS_ASKED as error:
             raise self._failures.broken("sent a chunk that is not as it should be") from error
         if event.name == b"error" or _given(chunk.get("error")) is not None:
             raise self._failures.told(event.data)
@@ -176,15 +184,21 @@ class ChunkFolder:
         return StreamEnd(self._held, usage, self._finish_reason)
 
 
-def canonical_request(ask: Ask) -> bytes:
-    """The client's body with the engine as model; a stream also asks for its usage."""
-    fields = _decode_fields(ask.body)
-    fields["model"] = Raw(_encode(ask.engine or ask.model))
-    if ask.stream:
-        options = _given(fields.get("stream_options"))
-        wishes = {} if options is None else _decode_fields(options)
-        wishes["include_usage"] = Raw(b"true")
-        fields["stream_options"] = Raw(_encode(wishes))
+def canonical_request(ask: Ask, failures: Failures) -> bytes:
+    """The client's body with the engine as model; a stream also asks for its usage.
+
+    AttemptFailed (400) if it is not an object, or `stream_options` is none.
+    """
+    try:
+        fields = _decode_fields(ask.body)
+        fields["model"] = Raw(_encode(ask.engine or ask.model))
+        if ask.stream:
+            options = _given(fields.get("stream_options"))
+            wishes = {} if options is None else _decode_fields(options)
+            wishes["include_usage"] = Raw(b"true")
+            fields["stream_options"] = Raw(_encode(wishes))
+    except NOT_AS_ASKED as error:
+        raise failures.unsendable(f"The request cannot be passed on: {error}") from error
     return _encode(fields)
 
 
@@ -196,7 +210,7 @@ def read_usage(reported: Raw | bytes) -> Usage:
     """
     try:
         usage = _decode_usage(reported)
-    except msgspec.DecodeError:
+    except NOT_AS_ASKED:
         return Usage()
     prompt = usage.prompt_tokens_details or _PromptDetails()
     completion = usage.completion_tokens_details or _CompletionDetails()

@@ -11,7 +11,7 @@ import msgspec
 
 from schemas.errors import ErrorInfo
 from schemas.ids import Clock
-from workers.providers.base import AttemptFailed
+from workers.providers.base import NOT_AS_ASKED, AttemptFailed
 
 LONGEST_MESSAGE = 500
 _REMOVED = "[removed]"
@@ -54,6 +54,17 @@ class Failures:
         else:
             status = 500
         return self._of_status(status, detail, None)
+
+    def unsendable(self, why: str, param: str | None = None) -> AttemptFailed:
+        """The request cannot be sent to the provider at all; `why` is a sentence."""
+        info = ErrorInfo(
+            status=400,
+            type="invalid_request_error",
+            message=self._clean(why),
+            param=param,
+            provider=self.provider,
+        )
+        return AttemptFailed(info, retryable=False, reached=False)
 
     def broken(self, what: str, *, reached: bool = True, retryable: bool = True) -> AttemptFailed:
         """The provider could not be reached or did not speak as it should; `what` it did."""
@@ -135,7 +146,7 @@ def read_detail(body: bytes) -> Detail:
     """
     try:
         error: Any = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except NOT_AS_ASKED:
         return Detail()
     if isinstance(error, list) and error:
         error = error[0]

@@ -61,7 +61,7 @@ class _Connector(aiohttp.TCPConnector):
         self,
         req: aiohttp.ClientRequest,
         traces: list[Trace],
-        timeout: ClientTimeout,  # noqa: ASYNC109 - the base class's own parameter
+        timeout: ClientTimeout,
     ) -> Connection:
         connection = await super().connect(req, traces, timeout)
         protocol = connection.protocol

@@ -102,7 +102,7 @@ def _settings(text: str) -> Iterator[tuple[str, str]]:
 
 
 def plan(script: Script, body: bytes) -> Take:
-    """What to answer to the request in `body`; msgspec.DecodeError if it is none."""
+    """What to answer to the request in `body`; what msgspec raises if it is none."""
     request = _decode_request(body)
     spoken = [_text(message.content) for message in request.messages if message.role == "user"]
     said = spoken[-1].strip()[:_LONGEST_ECHO] if spoken else ""

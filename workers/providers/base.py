@@ -14,6 +14,8 @@ from schemas.errors import ErrorInfo
 from schemas.usage import Usage
 
 BYTES_PER_TOKEN = 4
+# What msgspec raises for bytes that are not the JSON asked for: malformed, invalid, too deep.
+NOT_AS_ASKED = (ValueError, RecursionError)
 _REFUSED_AS_SENT = frozenset({400, 413, 422})
 
 
@@ -153,7 +155,7 @@ def estimate_usage(body: bytes, text_bytes: int) -> Usage:
     """
     try:
         request = _decode_request(body)
-    except msgspec.DecodeError:
+    except NOT_AS_ASKED:
         asked = 0
     else:
         asked = len(request.tools) + sum(text_size(m.content) for m in request.messages)

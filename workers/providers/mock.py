@@ -28,6 +28,7 @@ from workers.mock_script import (
     whole_choices,
 )
 from workers.providers.base import (
+    NOT_AS_ASKED,
     Answer,
     Ask,
     AttemptFailed,
@@ -134,13 +135,13 @@ class Mock:
         try:
             script = read_script(self._script, header)
         except ValueError as error:
-            raise self._refused(400, f"X-Mock: {error}", param="X-Mock") from error
+            raise self._failures.unsendable(f"X-Mock: {error}", "X-Mock") from error
         if script.fails and self._attempt_of(ask.call_id) > script.fails:
             script = msgspec.structs.replace(script, error=None, cut=None, hang="")
         try:
             return plan(script, ask.body)
-        except msgspec.DecodeError as error:
-            raise self._refused(400, str(error)) from error
+        except NOT_AS_ASKED as error:
+            raise self._failures.unsendable(str(error)) from error
 
     def _attempt_of(self, call_id: str) -> int:
         """The how manieth attempt of a call this is, as far as this process remembers."""
@@ -151,20 +152,15 @@ class Mock:
         return attempt
 
     def _break_off(self, script: Script) -> None:
-        """Fails as the script says, if it does."""
+        """Fails as the script says, if it does; by the same road as a real provider's errors."""
         if script.cut is not None:
             raise self._failures.broken("broke off in the middle of its answer")
         if script.error is not None:
             message = f"The mock provider fails with status {script.error}, as its script says."
-            raise self._refused(script.error, message, wait=script.retry_after)
-
-    def _refused(
-        self, status: int, message: str, *, param: str | None = None, wait: float | None = None
-    ) -> AttemptFailed:
-        """By the same road as the refusal of a real provider."""
-        headers = {} if wait is None else {"Retry-After": str(wait)}
-        body = _encode({"error": {"message": message, "param": param}})
-        return self._failures.refused(status, headers, body)
+            wait = script.retry_after
+            headers = {} if wait is None else {"Retry-After": str(wait)}
+            body = _encode({"error": {"message": message}})
+            raise self._failures.refused(script.error, headers, body)
 
     async def _wait(self, seconds: float, within: float) -> None:
         await asyncio.sleep(min(seconds, within))

@@ -26,7 +26,7 @@ class OpenAI:
     def __init__(self, name: str, config: ProviderConfig, http: Http, clock: Clock) -> None:
         self.name = name
         self._http = http
-        self._url = _chat_url(name, config.base_url)
+        self.url = _chat_url(name, config.base_url)
         self._headers = {"Content-Type": "application/json", **config.headers}
         if config.api_key:
             self._headers["Authorization"] = f"Bearer {config.api_key}"
@@ -78,9 +78,9 @@ class OpenAI:
     async def _post(self, ask: Ask) -> Reply:
         """The answer's head, if it is a success; else what the provider said as AttemptFailed."""
         reply = await self._http.post(
-            self._url,
+            self.url,
             headers=passed_on(ask.headers, self._headers),
-            body=canonical_request(ask),
+            body=canonical_request(ask, self._failures),
             timeouts=ask.timeouts,
             stream=ask.stream,
             failures=self._failures,

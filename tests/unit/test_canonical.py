@@ -1,0 +1,178 @@
+"""Usage as disjoint classes, estimates, and the folding of chunks."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.call import Timeouts
+from schemas.ids import Clock
+from schemas.usage import Usage
+from tests.upstream import DONE, chat_chunk, event, usage
+from workers.canonical import ChunkFolder, canonical_request, read_usage
+from workers.failures import Failures
+from workers.providers.base import Ask, AttemptFailed, estimate_usage
+from workers.sse import Parser
+
+FAILURES = Failures("acme", (), Clock())
+
+
+def ask(body: bytes = b"{}", *, stream: bool = True) -> Ask:
+    return Ask("id", "name", "", body, stream, 1, {}, Timeouts())
+
+
+def reported(**classes: int) -> Usage:
+    return Usage(**classes, status="reported")
+
+
+@pytest.mark.parametrize(
+    ("said", "understood"),
+    [
+        (usage(10, 5), reported(input=10, output=5)),
+        (usage(10, 5, prompt_tokens_details=None), reported(input=10, output=5)),
+        (
+            usage(
+                100,
+                50,
+                prompt_tokens_details={"cached_tokens": 60, "audio_tokens": 10},
+                completion_tokens_details={"reasoning_tokens": 20, "audio_tokens": 5, "new": 1},
+            ),
+            reported(
+                input=30, cached_input=60, audio_input=10, output=25, reasoning=20, audio_output=5
+            ),
+        ),
+        (
+            usage(10, 5, prompt_tokens_details={"cached_tokens": 99, "audio_tokens": 99}),
+            reported(cached_input=10, output=5),
+        ),
+        (
+            {
+                "prompt_tokens": 10,
+                "completion_tokens": 5,
+                "total_tokens": 55,
+                "completion_tokens_details": {"reasoning_tokens": 40},
+            },
+            reported(input=10, output=5, reasoning=40),
+        ),
+        (
+            {
+                "prompt_tokens": 10,
+                "completion_tokens": 5,
+                "total_tokens": 18,
+                "completion_tokens_details": {"reasoning_tokens": 3},
+            },
+            reported(input=10, output=5, reasoning=3),
+        ),
+        (usage(0, 0), reported()),
+    ],
+)
+def test_usage_becomes_disjoint_classes(said: dict[str, Any], understood: Usage) -> None:
+    assert read_usage(json.dumps(said).encode()) == understood
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"{}",
+        b"[]",
+        b'"many"',
+        b'{"prompt_tokens": 10}',
+        b'{"prompt_tokens": -1, "completion_tokens": 5}',
+        b'{"prompt_tokens": "10", "completion_tokens": 5}',
+        b'{"prompt_tokens": 1e300, "completion_tokens": 5}',
+        b'{"prompt_tokens": 99999999999999999999, "completion_tokens": 5}',
+        b'{"prompt_tokens": true, "completion_tokens": 5}',
+        b'{"prompt_tokens": 1, "completion_tokens": 5, "total_tokens": "6"}',
+        b'{"prompt_tokens": 1, "completion_tokens": 5, "prompt_tokens_details": [1]}',
+    ],
+)
+def test_garbage_is_unknown_and_not_zero(said: bytes) -> None:
+    assert read_usage(said) == Usage(status="unknown")
+
+
+counts = st.integers(0, 10_000)
+
+
+@given(counts, counts, counts, counts, counts, counts, st.one_of(st.none(), counts))
+def test_no_class_is_negative_and_none_is_lost(
+    prompt: int,
+    completion: int,
+    cached: int,
+    heard: int,
+    thought: int,
+    spoken: int,
+    total: int | None,
+) -> None:
+    said = {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": total,
+        "prompt_tokens_details": {"cached_tokens": cached, "audio_tokens": heard},
+        "completion_tokens_details": {"reasoning_tokens": thought, "audio_tokens": spoken},
+    }
+    understood = read_usage(json.dumps(said).encode())
+    assert understood.prompt == prompt
+    assert understood.completion in (completion, completion + thought)
+    assert min(understood.input, understood.cached_input, understood.audio_input) >= 0
+    assert min(understood.output, understood.reasoning, understood.audio_output) >= 0
+
+
+def test_an_estimate_counts_text_and_tools_but_no_images() -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 100_000}}
+    messages = [
+        {"role": "system", "content": "x" * 10},
+        {"role": "user", "content": [{"type": "text", "text": "é" * 5}, image]},
+        {"role": "assistant", "content": None, "tool_calls": []},
+    ]
+    body = json.dumps({"messages": messages}).encode()
+    assert estimate_usage(body, 9) == Usage(input=5, output=3, status="estimated")
+    with_tools = json.dumps({"messages": messages, "tools": [1, 2]}).encode()
+    assert estimate_usage(with_tools, 0) == Usage(input=7, status="estimated")
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"messages": 1}', b"\xff", b"[" * 100_000])
+def test_an_estimate_of_what_cannot_be_read_counts_the_answer(body: bytes) -> None:
+    assert estimate_usage(body, 8) == Usage(output=2, status="estimated")
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"stream_options": 1}', b"[" * 100_000])
+def test_a_body_that_cannot_be_sent_is_the_clients_fault(body: bytes) -> None:
+    with pytest.raises(AttemptFailed) as caught:
+        canonical_request(ask(body), FAILURES)
+    assert caught.value.info.status == 400
+    assert not caught.value.reached and not caught.value.falls_back
+
+
+STREAM = b": hello\n\n" + b"".join(
+    [
+        event(chat_chunk({"role": "assistant", "content": ""})),
+        *(event(chat_chunk(text, index=at % 2)) for at, text in enumerate("sürpríse 😀")),
+        event(chat_chunk({}, index=0, finish_reason="stop")),
+        event(chat_chunk({}, index=1, finish_reason="length")),
+        event(chat_chunk({}, choices=[], usage=usage(4, 10))),
+        DONE,
+    ]
+)
+
+
+def fold(blocks: list[bytes]) -> tuple[list[bytes], int, object]:
+    parser, chunks = Parser(), ChunkFolder(ask(), FAILURES)
+    parts: list[bytes] = []
+    size = 0
+    for block in blocks:
+        chunks.take(parser.feed(block))
+        deltas = chunks.deltas(first_byte=0, sent=0)
+        parts += deltas.parts
+        size += deltas.text_bytes
+    assert chunks.done
+    return parts, size, chunks.end()
+
+
+@given(st.lists(st.integers(0, len(STREAM)), max_size=30).map(sorted))
+def test_a_stream_folds_to_the_same_at_any_split(cuts: list[int]) -> None:
+    blocks = [STREAM[a:b] for a, b in zip([0, *cuts], [*cuts, len(STREAM)], strict=True)]
+    assert fold(blocks) == fold([STREAM])
+    _, size, _ = fold(blocks)
+    assert size == len("sürpríse 😀".encode())
