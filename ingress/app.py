@@ -58,15 +58,16 @@ def create_app(gateway: Gateway, connection: Connection) -> FastAPI:
     app.include_router(catalog_routes.router(gateway.router, gateway.keys, PREFIXES))
     app.include_router(insights.router(gateway.keys, Analytics(connection)))
     openapi.describe(app, [*CHAT_PATHS, PROXY_PATH])
-    _use_one_error_shape(app, gateway.clock)
+    _use_one_error_shape(app, gateway)
     return app
 
 
-def _use_one_error_shape(app: FastAPI, clock: Clock) -> None:
+def _use_one_error_shape(app: FastAPI, gateway: Gateway) -> None:
     """Whatever goes wrong in any route leaves in the shape of `schemas/errors.py`."""
 
     def answer(info: ErrorInfo) -> Response:
-        request_id = f"req_{clock.new_id()}"
+        request_id = f"req_{gateway.clock.new_id()}"
+        gateway.count_refusal(info.type)
         return Response(
             msgspec.json.encode(info.body(request_id)),
             status_code=info.status,
@@ -131,6 +132,7 @@ async def run_ingress(
     blobs = Blobs(connection, publisher)
     replies = Replies(connection, clock.new_token(), config.limits.stream_buffer_bytes)
     canceller = Canceller(connection, ledger, replies, clock)
+    beats = Beats(connection, "ingress", clock, lambda: len(replies))
     gateway = Gateway(
         config=config,
         clock=clock,
@@ -140,14 +142,15 @@ async def run_ingress(
         replies=replies,
         canceller=canceller,
         blobs=blobs,
+        count_refusal=beats.count_refusal,
     )
     http = server(create_app(gateway, connection), config.limits, config.host, config.port)
-    beats = asyncio.create_task(Beats(connection, "ingress", clock).run())
+    beating = asyncio.create_task(beats.run())
     ready = asyncio.create_task(_tell_when_started(http, on_ready))
     try:
         await http.serve(sockets)
     finally:
-        beats.cancel()
+        beating.cancel()
         ready.cancel()
         await canceller.drain()
         await connection.drain()

@@ -58,6 +58,7 @@ class Gateway(NamedTuple):
     replies: Replies
     canceller: Canceller
     blobs: Blobs
+    count_refusal: Callable[[str], None]
 
 
 class Outcome(NamedTuple):
@@ -81,6 +82,7 @@ class ChatCompletions:
         call_id = gateway.clock.new_id()
         answer = Answer(send, call_id)
         model = key_id = ""
+        ledgered = False
         try:
             principal = gateway.keys.authenticate(scope["headers"])
             key_id = principal.tenant.key_id
@@ -99,8 +101,11 @@ class ChatCompletions:
                 body=request.body,
                 headers=forwarded(scope["headers"]),
             )
+            ledgered = True
             outcome = await self._run(call, request, receive, answer)
         except NexusError as error:
+            if not ledgered:
+                gateway.count_refusal(error.info.type)
             outcome = await answer.fail(error.info)
         except ClientLeft:
             outcome = Outcome(status=499, code="client_disconnect")

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from faststream import FastStream
-from faststream.nats import NatsBroker
 
 from ledger.beats import Beats
+from ledger.broker import broker
 from ledger.connection import Connection, Message
 from ledger.publisher import Publisher
 from ledger.streams import ensure, lane_slots
@@ -78,21 +78,13 @@ def create_worker(
     served = {
         name: slots for name, slots in config.pools().items() if pools is None or name in pools
     }
-    broker = NatsBroker(
-        config.bus.url.split(","),
-        name="nexus-worker",
-        user=config.bus.user or None,
-        password=config.bus.password or None,
-        max_reconnect_attempts=-1,
-        reconnect_time_wait=1,
-        logger=None,
-    )
+    bus = broker(config.bus, name="nexus-worker", log=log)
 
-    async def pong() -> bytes:
+    async def pong(_: bytes) -> bytes:
         return b"pong"
 
     for pool in served:
-        broker.subscriber(
+        bus.subscriber(
             subjects.ping(pool), queue="workers", description=f"Is a worker of '{pool}' alive?"
         )(pong)
 
@@ -112,13 +104,14 @@ def create_worker(
             subjects.CANCELS, lambda message: runner.cancel(message.subject.partition(".")[2])
         )
         connection.subscribe(subjects.RUNNING, lambda m: _answer_running(connection, runner, m))
+        beats = Beats(connection, "worker", clock, lambda: len(runner.calls))
         work = Pools(connection, runner, served)
         work.start()
         async with asyncio.TaskGroup() as background:
             tasks = [
                 background.create_task(runner.calls.beat()),
                 background.create_task(work.watch()),
-                background.create_task(Beats(connection, "worker", clock).run()),
+                background.create_task(beats.run()),
             ]
             try:
                 yield
@@ -136,7 +129,7 @@ def create_worker(
         if on_ready is not None:
             on_ready()
 
-    app = FastStream(broker, lifespan=lifespan, after_startup=[after_startup], logger=None)
+    app = FastStream(bus, lifespan=lifespan, after_startup=[after_startup], logger=None)
 
     def fatal(reason: str) -> None:
         log.critical("the bus forbids what a worker needs", extra={"reason": reason})
