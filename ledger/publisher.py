@@ -58,30 +58,18 @@ class _ErrorAnswer(msgspec.Struct):
     error: _Error = _Error()
 
 
-class _Pending:
-    """One publish without an answer yet; `due` is when it is sent again."""
+class _Pending(msgspec.Struct):
+    """One publish without an answer yet; `due` is when it is sent again, `ends` its deadline."""
 
-    __slots__ = ("answer", "data", "due", "ends", "headers", "last", "pause", "subject", "timeout")
-
-    def __init__(
-        self,
-        answer: asyncio.Future[PubAck],
-        subject: str,
-        data: bytes,
-        headers: bytes,
-        timeout: float,
-        due: float,
-        ends: float,
-    ) -> None:
-        self.answer = answer
-        self.subject = subject
-        self.data = data
-        self.headers = headers
-        self.timeout = timeout
-        self.due = due
-        self.ends = ends
-        self.pause = _FIRST_PAUSE
-        self.last = "no answer"
+    answer: asyncio.Future[PubAck]
+    subject: str
+    data: bytes
+    headers: bytes
+    timeout: float
+    due: float
+    ends: float
+    pause: float = _FIRST_PAUSE
+    last: str = "no answer"
 
 
 _ack_of = msgspec.json.Decoder(PubAck).decode
