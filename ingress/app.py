@@ -24,7 +24,7 @@ from ingress.chat import ChatCompletions, Gateway
 from ingress.pools import Pools
 from ingress.replies import Replies
 from ingress.routing import Router
-from ingress.server import Server, server
+from ingress.server import server
 from ledger.beats import Beats
 from ledger.blobs import Blobs
 from ledger.connection import Connection
@@ -144,21 +144,17 @@ async def run_ingress(
         blobs=blobs,
         count_refusal=beats.count_refusal,
     )
-    http = server(create_app(gateway, connection), config.limits, config.host, config.port)
+
+    def listening() -> None:
+        log.info("ingress ready", extra={"ingress": replies.ingress})
+        if on_ready is not None:
+            on_ready()
+
+    http = server(create_app(gateway, connection), config, listening)
     beating = asyncio.create_task(beats.run())
-    ready = asyncio.create_task(_tell_when_started(http, on_ready))
     try:
         await http.serve(sockets)
     finally:
         beating.cancel()
-        ready.cancel()
         await canceller.drain()
         await connection.drain()
-
-
-async def _tell_when_started(http: Server, on_ready: Callable[[], None] | None) -> None:
-    while not http.started:
-        await asyncio.sleep(0.005)
-    log.info("ingress ready")
-    if on_ready is not None:
-        on_ready()

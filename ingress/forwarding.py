@@ -9,7 +9,7 @@ _VENDOR = (b"openai-", b"anthropic-")
 def forwarded(headers: Headers) -> dict[str, str]:
     """All `X-*` but our own and the proxies', and the vendors' own prefixes.
 
-    `OpenAI-*` and `anthropic-*` reach their own vendor only: the provider adapter drops the others'.
+    `OpenAI-*` and `anthropic-*` are for their own vendor: the adapters drop those of others.
     """
     passed: dict[str, str] = {}
     for name, value in headers:

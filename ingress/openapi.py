@@ -1,4 +1,4 @@
-"""Describes the hot routes in the OpenAPI document: FastAPI knows nothing of plain ASGI endpoints."""
+"""Describes the hot routes in the OpenAPI document: FastAPI knows nothing of plain endpoints."""
 
 from importlib.metadata import version
 from typing import Any

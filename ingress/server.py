@@ -3,14 +3,15 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from schemas.config import LimitConfig
+from schemas.config import Config, LimitConfig
 from schemas.errors import ErrorInfo
 
 _HEADERS_AT_MOST = 64 * 1024
@@ -123,7 +124,16 @@ def guarded(limits: LimitConfig) -> type[HttpToolsProtocol]:
 
 
 class Server(uvicorn.Server):
-    """uvicorn under a supervisor: a signal drains it, and it returns instead of dying of it."""
+    """uvicorn under a supervisor: it says when it listens; a signal drains it, and it returns
+    instead of dying of it."""
+
+    def __init__(self, config: uvicorn.Config, on_listening: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_listening = on_listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_listening()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -137,14 +147,14 @@ class Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
 
-def server(app: Any, limits: LimitConfig, host: str, port: int) -> Server:
+def server(app: Any, config: Config, on_listening: Callable[[], None]) -> Server:
     """A server for `app`; give `serve()` ready sockets to use those instead of host and port."""
     return Server(
         uvicorn.Config(
             app,
-            host=host,
-            port=port,
-            http=guarded(limits),
+            host=config.host,
+            port=config.port,
+            http=guarded(config.limits),
             loop="uvloop",
             ws="websockets-sansio",
             lifespan="off",
@@ -156,5 +166,6 @@ def server(app: Any, limits: LimitConfig, host: str, port: int) -> Server:
             backlog=4096,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=_GRACEFUL,
-        )
+        ),
+        on_listening,
     )
