@@ -58,7 +58,7 @@ def leaves(tree: Any, path: PathTo = ()) -> Iterator[tuple[PathTo, Any]]:
     if isinstance(tree, Mapping) and tree:
         for key, value in tree.items():
             yield from leaves(value, (*path, key))
-    else:
+    elif path:
         yield path, tree
 
 

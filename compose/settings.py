@@ -41,7 +41,7 @@ class Layers:
         self.unset: dict[PathTo, str] = {}
 
     def put(self, path: PathTo, value: Any, origin: str) -> None:
-        """Sets a value; a mapping is merged into what is there."""
+        """Sets a value; a mapping is merged into what is there, an empty one changes nothing."""
         for leaf_path, leaf in leaves(value, path):
             node = self.tree
             for depth, step in enumerate(leaf_path[:-1], 1):
@@ -49,6 +49,8 @@ class Layers:
                     node[step] = {}
                     self.origins.pop(dotted(leaf_path[:depth]), None)
                 node = node[step]
+            if (leaf is None or leaf == {}) and isinstance(node.get(leaf_path[-1]), dict):
+                continue
             node[leaf_path[-1]] = leaf
             self.origins[dotted(leaf_path)] = origin
             self.unset.pop(leaf_path, None)

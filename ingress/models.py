@@ -41,11 +41,11 @@ def configured_models(router: Router) -> Json:
 
 
 def _row(router: Router, name: str) -> Json:
-    target = router.target(name)
+    target, chosen = router.target(name), router.chosen(name)
     seller, engine = router.places(name)[0]
-    facts = router.catalog.facts(name) or router.catalog.facts(engine) or _UNKNOWN
+    facts = router.catalog.facts(chosen) or router.catalog.facts(engine) or _UNKNOWN
     listed = router.listed(seller, engine)
-    entry = router.config.models.get(name)
+    entry = router.config.models.get(chosen)
     provider = target.provider if target is not None else facts.owner or seller
     rates = _rates(router, name)
     return {

@@ -25,7 +25,7 @@ _LONGEST_SHOWN = 80
 _MOST_NAMED = 3
 # What a name may be that the configuration does not spell out. It goes to a provider, never into
 # a subject.
-_NAME = re.compile(r"(?!.*\.\.)[A-Za-z0-9@~][A-Za-z0-9@~._:/+-]*")
+_NAME = re.compile(r"(?!.*\.\.)[A-Za-z0-9@~][A-Za-z0-9@~._:/+-]*(?<!/)")
 
 
 class _Place(NamedTuple):
@@ -111,10 +111,10 @@ class Router:
         """Every name worth listing: configured, built in, and in the usable vendors' price lists;
         the last only where the bare name leads to that vendor."""
         listed = (
-            model.id
+            engine
             for provider in self.config.providers
-            for model in self.catalog.all_listed(self._price_lists[provider])
-            if any(place.provider == provider for place in self._usable(model.id)[:1])
+            for engine in self.catalog.engines(self._price_lists[provider])
+            if any(place.provider == provider for place in self._usable(engine)[:1])
         )
         return tuple(dict.fromkeys((*self.config.models, *self.catalog.names(), *listed)))
 

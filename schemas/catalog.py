@@ -17,7 +17,8 @@ class Vendor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A provider that needs no more than a key.
 
     `key_env` names the variable of its key (empty: it needs none), `url_env` the one that replaces
-    `base_url`, to which `url_path` is added. `prices` is its name in the price book, if another.
+    `base_url`, to which `url_path` is added. `prices` is its name in the price book, if another;
+    `serves` are the beginnings of what its address serves, where that list has more.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Vendor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url_env: str = ""
     url_path: str = ""
     prices: str = ""
+    serves: tuple[str, ...] = ()
 
     @property
     def needs(self) -> str:
@@ -123,11 +125,14 @@ class Catalog:
 
     def listed(self, provider: str, engine: str) -> PricedModel | None:
         """An engine in the provider's own price list."""
+        vendor = self.vendors.get(provider)
+        if vendor is not None and vendor.serves and not engine.startswith(vendor.serves):
+            return None
         return self._prices.find(self._book_name(provider), engine)
 
-    def all_listed(self, provider: str) -> tuple[PricedModel, ...]:
-        """A provider's own price list."""
-        return self._prices.models(self._book_name(provider))
+    def engines(self, provider: str) -> tuple[str, ...]:
+        """What the provider's own price list has."""
+        return tuple(model.id for model in self._prices.models(self._book_name(provider)))
 
     def price_list_of(self, provider: str, base_url: str) -> str:
         """Under which name the prices of a configured provider are found: its own if the catalog
