@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 from ledger.connection import Connection, Message
 from ledger.publisher import PubAck, Publisher
-from ledger.reader import Stored, Unreadable, read_last, read_subject
+from ledger.reader import Stored, Unreadable, read_at, read_last, read_subject
 from schemas import subjects
 from schemas.events import Event, encode_event, type_of
 
@@ -15,6 +15,12 @@ log = logging.getLogger("nexus.ledger")
 _IDLE_CHECK = 1.0
 _RETRY = 0.25
 _AT_ONCE = 4096
+_LOOKS = 4
+_LOOK_PAUSE = 1.0
+
+
+class Truncated(Exception):
+    """The ledger lost its end, as a power cut may do: what was followed is no longer there."""
 
 
 class Ledger:
@@ -51,32 +57,57 @@ class Follower:
     """Follows the ledger: everything from a sequence on, in order, without gaps, for ever.
 
     The republished copies on `agent.events.>` bring news at once; what they miss (they are core
-    NATS) is read from the stream. Subjects are those of the stream.
+    NATS) is read from the stream. Subjects are those of the stream. After the end of one
+    `records()`, `next_seq` may be set anew and another begun; never two at once.
     """
 
     def __init__(self, connection: Connection, from_seq: int) -> None:
         self._connection = connection
         self.next_seq = from_seq
+        self.caught_up = asyncio.Event()
         self._news: asyncio.Queue[Stored] = asyncio.Queue(maxsize=10_000)
         self._wake = asyncio.Event()
-        self.caught_up = asyncio.Event()
+        self._reconnected = False
+        connection.on_reconnect(self._on_reconnect)
 
-    async def records(self) -> AsyncIterator[Stored]:
+    async def records(self) -> AsyncGenerator[Stored, None]:
+        """Raises Truncated when, after a reconnect, the last record given out is gone."""
         subscription = self._connection.subscribe(subjects.LIVE_EVENTS, self._on_live)
-        self._connection.on_reconnect(self._wake.set)
+        newest: Stored | None = None
         try:
             while True:
+                if newest is not None:
+                    await self._check_still_there(newest)
                 missing = await self._read_missing()
-                for record in missing:
-                    self.next_seq = record.seq + 1
-                    yield record
+                for newest in missing:
+                    self.next_seq = newest.seq + 1
+                    yield newest
                 if len(missing) == _AT_ONCE:
                     continue
                 self.caught_up.set()
                 async for record in self._live_run():
+                    newest = record
                     yield record
         finally:
             subscription.unsubscribe()
+
+    async def _check_still_there(self, newest: Stored) -> None:
+        """A replica that is behind looks like a truncated ledger for a moment: look again."""
+        looks = 0
+        while self._reconnected:
+            self._reconnected = False
+            try:
+                kept = await read_at(self._connection, subjects.LEDGER, newest.seq)
+            except Unreadable:
+                self._reconnected = True
+                await asyncio.sleep(_RETRY)
+                continue
+            if kept != newest:
+                self._reconnected = True
+                looks += 1
+                if looks == _LOOKS:
+                    raise Truncated(f"the event {newest.seq} is no longer in the ledger")
+                await asyncio.sleep(_LOOK_PAUSE)
 
     async def _live_run(self) -> AsyncIterator[Stored]:
         """Records in unbroken sequence as they are republished, until a gap or a silence."""
@@ -96,7 +127,7 @@ class Follower:
                     await self._wake.wait()
             except TimeoutError:
                 return
-            if self._news.empty():
+            if self._news.empty() or self._reconnected:
                 return
 
     async def _read_missing(self) -> list[Stored]:
@@ -109,6 +140,10 @@ class Follower:
                 self.caught_up.clear()
                 log.warning("ledger not readable", extra={"reason": str(error)})
                 await asyncio.sleep(_RETRY)
+
+    def _on_reconnect(self) -> None:
+        self._reconnected = True
+        self._wake.set()
 
     def _on_live(self, message: Message) -> None:
         seq = int(message.header("Nats-Sequence") or 0)

@@ -1,0 +1,70 @@
+"""Where a successor of the governor goes on: a small document in the settings bucket."""
+
+import hashlib
+import logging
+
+import msgspec
+
+from ledger.beats import Refusals
+from ledger.connection import Connection
+from ledger.publisher import Publisher
+from ledger.reader import Stored, read_at, read_last
+from ledger.telemetry import Snapshot
+from schemas import subjects
+from schemas.ids import Clock
+
+log = logging.getLogger("nexus.governor")
+
+_SUBJECT = subjects.setting("governor.checkpoint")
+_STREAM = f"KV_{subjects.SETTINGS_BUCKET}"
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """The fold as of sequence `seq`.
+
+    The numbers hold every event up to `seq`; the open calls are known again once the events from
+    `fold_from` on have been folded. `digest` is of the event at `seq`: another one there means
+    another ledger (a power cut may take its end, and new events take its place).
+    """
+
+    fold_from: int = 1
+    seq: int = 0
+    digest: str = ""
+    numbers: Snapshot = Snapshot()
+    refusals: Refusals = Refusals()
+
+
+def digest_of(record: Stored) -> str:
+    """What tells one event from another at the same sequence."""
+    return hashlib.sha256(record.data).hexdigest()
+
+
+async def load(connection: Connection) -> Checkpoint:
+    """The last checkpoint, if it is of this ledger; else one at its beginning.
+
+    Raises reader.Unreadable.
+    """
+    kept = await read_last(connection, _STREAM, _SUBJECT)
+    if kept is None:
+        return Checkpoint()
+    try:
+        checkpoint = msgspec.json.decode(kept.data, type=Checkpoint)
+    except msgspec.DecodeError as error:
+        log.warning("checkpoint not readable, folding from the start: %s", error)
+        return Checkpoint()
+    if checkpoint.seq:
+        newest = await read_at(connection, subjects.LEDGER, checkpoint.seq)
+        if newest is None or digest_of(newest) != checkpoint.digest:
+            log.error("ledger.truncated", extra={"checkpoint_seq": checkpoint.seq})
+            return Checkpoint()
+    return checkpoint
+
+
+async def save(publisher: Publisher, checkpoint: Checkpoint, clock: Clock) -> None:
+    """Replace the checkpoint. Raises publisher.Unresolved, publisher.Refused."""
+    await publisher.publish(
+        _SUBJECT,
+        msgspec.json.encode(checkpoint),
+        msg_id=f"checkpoint.{clock.new_id()}",
+        deadline=2.0,
+    )
