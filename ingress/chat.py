@@ -91,7 +91,7 @@ class ChatCompletions:
             model = request.model
             call = Call(
                 id=call_id,
-                model=model,
+                model=gateway.router.chosen(model),
                 plan=gateway.router.plan(model),
                 tenant=principal.tenant,
                 ingress=gateway.replies.ingress,

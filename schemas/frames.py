@@ -118,3 +118,8 @@ End = Finish | Failure
 
 encode_frame = msgspec.msgpack.Encoder().encode
 decode_frame = msgspec.msgpack.Decoder(Frame).decode
+
+
+def message_id_of_frame(call_id: str, fence: Fence) -> str:
+    """Msg-Id of the acknowledged frame of an attempt (Moved or its end): RESP keeps one."""
+    return f"{call_id}.f{fence.job}.{fence.delivery}.{fence.attempt}"

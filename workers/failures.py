@@ -68,12 +68,14 @@ class Failures:
 
     def broken(self, what: str, *, reached: bool = True, retryable: bool = True) -> AttemptFailed:
         """The provider could not be reached or did not speak as it should; `what` it did."""
-        return self._failed(502, f"{self.provider} {what}.", None, retryable, reached)
+        return self._failed(
+            502, f"{self.provider} {what}.", None, retryable, reached, cost_known=not reached
+        )
 
     def timed_out(self, what: str, *, reached: bool = True) -> AttemptFailed:
         """The provider was too slow; `what` it did not do in time."""
         message = f"{self.provider} {what} in time. Try again, or ask for a longer timeout."
-        return self._failed(504, message, "timeout", True, reached)
+        return self._failed(504, message, "timeout", True, reached, cost_known=not reached)
 
     def _of_status(self, status: int, detail: Detail, wait: float | None) -> AttemptFailed:
         said = self._clean(detail.message)
@@ -118,6 +120,7 @@ class Failures:
         retryable: bool,
         reached: bool,
         wait: float | None = None,
+        cost_known: bool = True,
     ) -> AttemptFailed:
         info = ErrorInfo(
             status=status,
@@ -126,7 +129,9 @@ class Failures:
             code=code,
             provider=self.provider,
         )
-        return AttemptFailed(info, retryable=retryable, reached=reached, retry_after=wait)
+        return AttemptFailed(
+            info, retryable=retryable, reached=reached, retry_after=wait, cost_known=cost_known
+        )
 
     def _clean(self, text: str) -> str:
         """Secrets out first, so that shortening cannot leave half of one."""

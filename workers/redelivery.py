@@ -44,7 +44,7 @@ from workers.providers.base import estimate_usage
 from workers.running import Running
 
 _ANSWER_WITHIN = 0.25
-_LOOK_AGAIN = b'-NAK {"delay": 2000000000}'
+LOOK_AGAIN = b'-NAK {"delay": 2000000000}'
 _WORKER_LOST = ErrorInfo(
     status=502,
     type="server_error",
@@ -77,7 +77,7 @@ class Takeover:
         """True when the call needs a new attempt here; everything else is done on return."""
         job, call = running.job, running.call
         if await self._runs_elsewhere(call.id):
-            self._connection.publish(job.reply, _LOOK_AGAIN)
+            self._connection.publish(job.reply, LOOK_AGAIN)
             return False
         frames = await self._frames(running)
         end = next((frame for frame in frames if isinstance(frame, Finish | Failure)), None)
@@ -120,7 +120,7 @@ class Takeover:
         shown = {chunk.index: chunk for chunk in chunks if chunk.fence == last.fence}
         usage = estimate_usage(running.body, sum(chunk.text_bytes for chunk in shown.values()))
         await self._record_abandoned(running, last.fence, usage)
-        running.next_attempt()
+        running.next_attempt(running.call.at)
         await self._end(
             running,
             Failure(
@@ -130,7 +130,7 @@ class Takeover:
                 time_ns=self._clock.now_ns(),
                 error=_WORKER_LOST,
                 timings=Timings(total=(self._clock.now_ns() - running.call.received_ns) / 1e6),
-                attempts=running.call.attempts + 1,
+                attempts=running.call.attempts,
                 provider=running.call.target.provider,
                 engine=running.call.target.engine,
                 cost=Cost(),

@@ -1,6 +1,7 @@
 """When to try again: pure functions of the attempt's number, the provider's wish and a random."""
 
 MAX_TRIES = 3
+LONGEST_WAIT = 20.0
 _FIRST = 0.2
 _LONGEST = 5.0
 

@@ -2,9 +2,8 @@
 
     receive → (taken over?) → attempt → frames … → Finish | Failure → terminal event → ack
 
-The end goes out in this order on one connection: the last frame (kept in RESP), the terminal event
-(kept in the ledger), and only after both are stored the ack of the job. Killed anywhere in between,
-the next worker finds the end in RESP and completes it without asking the provider again.
+How the end goes out is told in `workers/endings.py`, what a job means that another worker had
+before in `workers/redelivery.py`.
 """
 
 import asyncio
@@ -18,35 +17,33 @@ from ledger.blobs import BlobGone, Blobs
 from ledger.connection import Connection
 from ledger.log import Ledger
 from ledger.publisher import PubAck, Publisher, Refused, Unresolved
-from ledger.reader import Unreadable, read_at
+from ledger.reader import Unreadable
 from ledger.work import submit
 from schemas import events, subjects
 from schemas.call import Call, Target, decode_call
 from schemas.config import QueueConfig
 from schemas.errors import ErrorInfo
-from schemas.events import (
-    AttemptLate,
-    Outcome,
-    StreamingStart,
-    decode_event,
-    message_id_of_attempt,
-    message_id_of_end,
-    of_call,
-    of_money,
-    terminal_event,
+from schemas.events import StreamingStart, message_id_of_attempt, of_call
+from schemas.frames import (
+    End,
+    Failure,
+    Finish,
+    Moved,
+    Timings,
+    encode_frame,
+    message_id_of_frame,
 )
-from schemas.frames import Failure, Fence, Finish, Moved, Timings, encode_frame
 from schemas.ids import Clock, rfc3339
 from schemas.usage import Cost, Usage, cost_of
-from workers.providers.base import Answer, Ask, AttemptFailed, Deltas, Provider, estimate_usage
+from workers.endings import Endings
+from workers.providers.base import Ask, AttemptFailed, Provider, StreamEnd, estimate_usage
 from workers.puller import Job
-from workers.redelivery import Takeover
-from workers.retry import MAX_TRIES, backoff
+from workers.redelivery import LOOK_AGAIN, Takeover
+from workers.retry import LONGEST_WAIT, MAX_TRIES, backoff
 from workers.running import Running, RunningCalls
 
 log = logging.getLogger("nexus.worker")
 
-_GRACE = 2.0
 _CANCELLED = ErrorInfo(
     status=499,
     type="invalid_request_error",
@@ -58,6 +55,13 @@ _DEADLINE = ErrorInfo(
     type="provider_error",
     code="timeout",
     message="The call did not finish before its deadline. Ask for less or raise the deadline.",
+)
+_STOPPING = ErrorInfo(
+    status=503,
+    type="server_error",
+    code="worker_stopped",
+    message="The worker stopped before this stream was complete. Send the request again.",
+    retry_after=1.0,
 )
 
 
@@ -84,7 +88,8 @@ class Runner:
         self._queue = queue
         self._clock = clock
         self.calls = RunningCalls(connection, queue, clock)
-        self._takeover = Takeover(connection, publisher, self._ledger, clock, self._end)
+        self._endings = Endings(connection, publisher, self._ledger, self.calls, clock)
+        self._takeover = Takeover(connection, publisher, self._ledger, clock, self._endings.end)
         self._cancelled: dict[str, float] = {}
 
     async def run(self, job: Job) -> None:
@@ -117,7 +122,7 @@ class Runner:
         now = self._clock.monotonic()
         self._cancelled[call_id] = now
         running = self.calls.get(call_id)
-        if running is not None and not running.cancelled:
+        if running is not None and not running.cancelled and not running.ending:
             running.cancelled = True
             running.task.cancel()
         while self._cancelled:
@@ -130,306 +135,227 @@ class Runner:
         """The queue delivered again what still runs here (it restarted, or an in-progress was
         lost): when nobody had the job in between, the new delivery only renews the ownership."""
         if job.delivery == current.job.delivery + 1 and self.calls.owns(current):
-            current.job = job
-            current.owned_until = max(
-                current.owned_until, job.received + 0.8 * self._queue.ack_wait
-            )
+            current.renew(job, self._queue.ack_wait)
         else:
-            self._connection.publish(job.reply, b'-NAK {"delay": 2000000000}')
+            self._connection.publish(job.reply, LOOK_AGAIN)
 
     async def _run(self, running: Running) -> None:
-        job, call = running.job, running.call
-        if job.delivery > 1 and not await self._takeover.goes_on(running):
+        if running.job.delivery > 1 and not await self._takeover.goes_on(running):
             return
-        left = (call.deadline_ns - self._clock.now_ns()) / 1e9
         try:
-            if call.id in self._cancelled:
-                running.cancelled = True
-                raise asyncio.CancelledError
-            async with asyncio.timeout(left):
-                await self._follow_plan(running)
-        except TimeoutError:
-            await self._fail(running, call.target, _DEADLINE)
-        except BlobGone as gone:
-            await self._fail(running, call.target, _body_gone(gone))
-        except LostOwnership:
-            await self._close_late(running, self._failure(running, call.target, _DEADLINE))
+            end = await self._outcome(running)
         except asyncio.CancelledError:
             if not running.cancelled:
                 await self._hand_back(running)
                 raise
-            asyncio.current_task().uncancel()  # type: ignore[union-attr]
-            await self._fail(running, call.target, _CANCELLED, cancelled=True)
+            running.task.uncancel()
+            end = self._failure(running, _CANCELLED)
+        if end is not None:
+            running.ending = True
+            await self._endings.end(running, end)
 
-    async def _follow_plan(self, running: Running) -> None:
+    async def _outcome(self, running: Running) -> End | None:
+        """How the call ends, within its deadline; None when it went on to another pool."""
+        call = running.call
+        if call.id in self._cancelled:
+            return self._failure(running, _CANCELLED)
+        left = (call.deadline_ns - self._clock.now_ns()) / 1e9
+        try:
+            async with asyncio.timeout(left):
+                if call.body_ref:
+                    running.body = await self._blobs.get(call.body_ref)
+                return await self._follow_plan(running)
+        except TimeoutError:
+            return self._failure(running, _DEADLINE, cost_known=running.fence.attempt == 0)
+        except LostOwnership:
+            return self._failure(running, _DEADLINE, cost_known=False)
+        except BlobGone as gone:
+            return self._failure(running, _body_gone(gone))
+
+    async def _follow_plan(self, running: Running) -> End | None:
         """Tries the targets in order, each a few times, until one ends the call."""
-        call = running.call
-        if call.body_ref:
-            running.body = await self._blobs.get(call.body_ref)
-        attempts = call.attempts
-        for at in range(call.at, len(call.plan)):
-            target = call.plan[at]
-            if target.pool != call.target.pool:
-                await self._move(running, at, attempts)
-                return
-            for attempt in range(1, MAX_TRIES + 1):
-                attempts += 1
-                running.next_attempt()
-                running.call = call = msgspec.structs.replace(call, at=at, attempts=attempts)
-                try:
-                    await self._attempt(running, target)
-                    return
-                except AttemptFailed as failed:
-                    last = at == len(call.plan) - 1
-                    again = failed.retryable and attempt < MAX_TRIES
-                    wait = backoff(attempt, failed.retry_after, random.random())
-                    if again and wait > (call.deadline_ns - self._clock.now_ns()) / 1e9:
-                        again = False
-                    if running.index or not (again or (failed.falls_back and not last)):
-                        await self._fail(running, target, failed.info)
-                        return
-                    await self._record_failed(running, target, failed)
-                    if not again:
-                        break
-                    await asyncio.sleep(wait)
+        for at in range(running.call.at, len(running.call.plan)):
+            if running.call.plan[at].pool != running.call.target.pool:
+                return await self._move(running, at)
+            end = await self._try_target(running, at)
+            if end is not None:
+                return end
+        raise AssertionError("the last target of a plan always gives an end")
 
-    async def _attempt(self, running: Running, target: Target) -> None:
+    async def _try_target(self, running: Running, at: int) -> End | None:
+        """An end, good or bad; None when the next target of the plan may do better."""
+        is_last = at == len(running.call.plan) - 1
+        for attempt in range(1, MAX_TRIES + 1):
+            if not self.calls.owns(running):
+                raise LostOwnership
+            running.next_attempt(at)
+            try:
+                return await self._attempt(running)
+            except AttemptFailed as failed:
+                wait = backoff(attempt, failed.retry_after, random.random())
+                again = failed.retryable and attempt < MAX_TRIES and self._fits(running, wait)
+                if running.index or not (again or (failed.falls_back and not is_last)):
+                    return self._failure(running, failed.info, cost_known=failed.cost_known)
+                await self._record_failed(running, failed)
+                if not again:
+                    break
+                await asyncio.sleep(wait)
+        return None
+
+    def _fits(self, running: Running, wait: float) -> bool:
+        left = (running.call.deadline_ns - self._clock.now_ns()) / 1e9
+        return wait < min(left, LONGEST_WAIT)
+
+    async def _attempt(self, running: Running) -> Finish:
         call = running.call
-        provider = self._providers.get(target.provider)
+        provider = self._providers.get(call.target.provider)
         if provider is None:
-            raise AttemptFailed(
-                ErrorInfo(
-                    status=502,
-                    type="provider_error",
-                    code="provider_unknown",
-                    message=f"This worker has no provider '{target.provider}' configured.",
-                    provider=target.provider,
-                ),
-                retryable=False,
-                reached=False,
-            )
+            raise AttemptFailed(_unknown(call.target), retryable=False, reached=False)
         ask = Ask(
             call_id=call.id,
             model=call.model,
-            engine=target.engine,
+            engine=call.target.engine,
             body=running.body,
             stream=call.stream,
             created=call.received_ns // 1_000_000_000,
             headers=call.headers,
-            timeouts=target.timeouts,
+            timeouts=call.target.timeouts,
         )
         if call.stream:
-            await self._stream(running, target, provider, ask)
-        else:
-            await self._complete(running, target, await provider.complete(ask))
+            return await self._stream(running, provider, ask)
+        answer = await provider.complete(ask)
+        timings = self._timings(call, answer.first_byte, answer.sent)
+        return await self._finish(running, answer.usage, answer.finish_reason, answer.body, timings)
 
-    async def _complete(self, running: Running, target: Target, answer: Answer) -> None:
-        timings = self._timings(running.call, answer.first_byte, answer.sent)
-        await self._finish(
-            running, target, answer.usage, answer.finish_reason, answer.body, timings
-        )
-
-    async def _stream(self, running: Running, target: Target, provider: Provider, ask: Ask) -> None:
+    async def _stream(self, running: Running, provider: Provider, ask: Ask) -> Finish:
         """Relays deltas as they come; what arrived together leaves together."""
-        subject = subjects.resp(running.call.ingress, running.call.id)
+        call = running.call
+        subject = subjects.resp(call.ingress, call.id)
         timings = Timings(total=0.0)
         async with aclosing(provider.stream(ask)) as pieces:
             async for piece in pieces:
                 if not self.calls.owns(running):
                     raise LostOwnership
-                if isinstance(piece, Deltas):
-                    if timings.first_byte is None:
-                        timings = self._timings(running.call, piece.first_byte, piece.sent)
-                        self._record_streaming(running, target, timings)
-                    if piece.parts:
-                        self._connection.publish(subject, running.chunk(piece))
-                else:
-                    timings = msgspec.structs.replace(
-                        timings, total=self._since_received(running.call)
+                if isinstance(piece, StreamEnd):
+                    timings = msgspec.structs.replace(timings, total=self._since_received(call))
+                    return await self._finish(
+                        running, piece.usage, piece.finish_reason, piece.last, timings
                     )
-                    await self._finish(
-                        running, target, piece.usage, piece.finish_reason, piece.last, timings
-                    )
+                if timings.first_byte is None:
+                    timings = self._timings(call, piece.first_byte, piece.sent)
+                    self._record_streaming(running, timings)
+                if piece.parts:
+                    self._connection.publish(subject, running.chunk(piece))
+        raise AssertionError("a provider's stream ends with StreamEnd or raises")
 
     async def _finish(
-        self,
-        running: Running,
-        target: Target,
-        usage: Usage,
-        finish_reason: str,
-        body: bytes,
-        timings: Timings,
-    ) -> None:
+        self, running: Running, usage: Usage, finish_reason: str, body: bytes, timings: Timings
+    ) -> Finish:
         call, reference = running.call, ""
         if len(body) > self._blobs.inline_limit:
             reference, body = await self._blobs.put(f"{call.id}-answer", body), b""
-        cost, price_id = _cost(usage, target)
-        await self._end(
-            running,
-            Finish(
-                fence=running.fence,
-                index=running.next_index(),
-                event_id=self._clock.new_id(),
-                time_ns=self._clock.now_ns(),
-                provider=target.provider,
-                engine=target.engine,
-                usage=usage,
-                cost=cost,
-                price_id=price_id,
-                timings=timings,
-                attempts=call.attempts,
-                finish_reason=finish_reason,
-                body=body,
-                body_ref=reference,
-            ),
+        cost, price_id = _cost(usage, call.target)
+        return Finish(
+            fence=running.fence,
+            index=running.next_index(),
+            event_id=self._clock.new_id(),
+            time_ns=self._clock.now_ns(),
+            provider=call.target.provider,
+            engine=call.target.engine,
+            usage=usage,
+            cost=cost,
+            price_id=price_id,
+            timings=timings,
+            attempts=call.attempts,
+            finish_reason=finish_reason,
+            body=body,
+            body_ref=reference,
         )
 
-    async def _fail(
-        self, running: Running, target: Target, info: ErrorInfo, *, cancelled: bool = False
-    ) -> None:
-        await self._end(running, self._failure(running, target, info, cancelled=cancelled))
-
     def _failure(
-        self, running: Running, target: Target, info: ErrorInfo, *, cancelled: bool = False
+        self,
+        running: Running,
+        info: ErrorInfo,
+        *,
+        cost_known: bool = True,
     ) -> Failure:
-        """A bad end; what was already streamed, or asked and not answered, is estimated."""
+        """A bad end. What was streamed, or asked and then cancelled, is estimated; what a provider
+        may have done without our seeing it has an unknown cost."""
+        call = running.call
         usage: Usage | None = None
-        cost: Cost | None = Cost()
+        cost: Cost | None = Cost() if cost_known else None
         price_id = ""
-        if running.text_bytes or cancelled:
+        if running.text_bytes or (running.cancelled and running.fence.attempt):
             usage = estimate_usage(running.body, running.text_bytes)
-            cost, price_id = _cost(usage, target)
+            cost, price_id = _cost(usage, call.target)
         return Failure(
             fence=running.fence,
             index=running.next_index(),
             event_id=self._clock.new_id(),
             time_ns=self._clock.now_ns(),
             error=info,
-            timings=Timings(total=self._since_received(running.call)),
-            attempts=running.call.attempts,
-            provider=target.provider,
-            engine=target.engine,
+            timings=Timings(total=self._since_received(call)),
+            attempts=call.attempts,
+            provider=call.target.provider,
+            engine=call.target.engine,
             usage=usage,
             cost=cost,
             price_id=price_id,
-            cancelled=cancelled,
+            cancelled=info is _CANCELLED,
         )
-
-    async def _end(self, running: Running, end: Finish | Failure) -> None:
-        """The order of the end. Not ours any more, or past the deadline: only a late attempt."""
-        call = running.call
-        overdue = (self._clock.now_ns() - call.deadline_ns) / 1e9 > _GRACE
-        if overdue or not self.calls.owns(running):
-            await self._close_late(running, end)
-            return
-        event = terminal_event(call, end)
-        shown = self._publisher.publish_nowait(
-            subjects.resp(call.ingress, call.id),
-            encode_frame(end),
-            msg_id=_frame_id(call, end.fence),
-        )
-        ended = self._ledger.append_nowait(event, message_id_of_end(call.id))
-        await asyncio.shield(asyncio.gather(shown, ended))
-        self._connection.publish(running.job.reply, b"+ACK")
-        ack = ended.result()
-        if ack.duplicate and not await self._is_ours(ack, event.event_id):
-            await self._close_late(running, end)
-
-    async def _is_ours(self, ack: PubAck, event_id: str) -> bool:
-        """A duplicate is ours when our own first try was stored and only its ack was lost."""
-        kept = await read_at(self._connection, subjects.LEDGER, ack.seq)
-        event = decode_event(kept.data) if kept else None
-        return event is not None and event.event_id == event_id
-
-    async def _close_late(self, running: Running, end: Finish | Failure) -> None:
-        """The attempt ended after it had lost its call: its cost still counts, exactly once.
-
-        Was it recorded as abandoned with an estimate, the late event carries the difference.
-        """
-        call = running.call
-        late = AttemptLate(
-            event_id=self._clock.new_id(),
-            time=rfc3339(self._clock.now_ns()),
-            v=1,
-            **of_call(call),
-            provider=end.provider,
-            engine=end.engine,
-            fence=end.fence,
-            attempts=end.attempts,
-            stream=call.stream,
-            operation=call.operation,
-            latency_ms=end.timings.total,
-            **of_money(end.usage, end.cost, end.price_id),
-        )
-        ack = await self._ledger.append(late, message_id_of_attempt(call.id, end.fence))
-        if not ack.duplicate:
-            return
-        kept = await read_at(self._connection, subjects.LEDGER, ack.seq)
-        known = decode_event(kept.data) if kept else None
-        if isinstance(known, Outcome) and not isinstance(known, AttemptLate):
-            correction = _difference(late, known, ack.seq)
-            await self._ledger.append(correction, f"{call.id}.late{ack.seq}")
 
     async def _hand_back(self, running: Running) -> None:
         """This worker stops: a call that has shown nothing goes to another, a stream ends here."""
         if running.index:
-            await self._fail(running, running.call.target, _stopping(running.call.target))
+            await self._endings.end(running, self._failure(running, _STOPPING))
         elif self.calls.owns(running):
             self._connection.publish(running.job.reply, b"-NAK")
 
-    async def _move(self, running: Running, at: int, attempts: int) -> None:
+    async def _move(self, running: Running, at: int) -> End | None:
         """The plan goes on in another pool: say so in RESP, queue the job there, let go of ours."""
-        call = msgspec.structs.replace(running.call, at=at, attempts=attempts)
-        running.next_attempt()
-        moved = Moved(fence=running.fence, index=running.next_index(), at=at, attempts=attempts)
+        running.next_attempt(at, counted=False)
+        call = running.call
+        moved = Moved(running.fence, running.next_index(), at, call.attempts)
         await self._publisher.publish(
             subjects.resp(call.ingress, call.id),
             encode_frame(moved),
-            msg_id=_frame_id(call, running.fence),
+            msg_id=message_id_of_frame(call.id, running.fence),
         )
         try:
             await submit(self._publisher, call)
         except Refused as refused:
-            info = ErrorInfo(
-                status=429,
-                type="rate_limit_error",
-                code="queue_full",
-                message=f"The queue of '{call.target.pool}' is full: {refused}. Try again later.",
-                provider=call.target.provider,
-                retry_after=1.0,
-            )
-            await self._fail(running, call.target, info)
-            return
+            return self._failure(running, _queue_full(call.target, refused))
         self._connection.publish(running.job.reply, b"+ACK")
+        return None
 
-    async def _record_failed(self, running: Running, target: Target, failed: AttemptFailed) -> None:
+    async def _record_failed(self, running: Running, failed: AttemptFailed) -> None:
         call = running.call
         event = events.AttemptFailed(
             event_id=self._clock.new_id(),
             time=rfc3339(self._clock.now_ns()),
             v=1,
             **of_call(call),
-            provider=target.provider,
-            engine=target.engine,
+            provider=call.target.provider,
+            engine=call.target.engine,
             fence=running.fence,
             attempts=call.attempts,
             stream=call.stream,
             operation=call.operation,
             latency_ms=self._since_received(call),
-            cost_nano=None if failed.info.code == "timeout" else 0,
+            cost_nano=0 if failed.cost_known else None,
             error=failed.info,
         )
         await self._ledger.append(event, message_id_of_attempt(call.id, running.fence))
 
-    def _record_streaming(self, running: Running, target: Target, timings: Timings) -> None:
+    def _record_streaming(self, running: Running, timings: Timings) -> None:
         call = running.call
         event = StreamingStart(
             event_id=self._clock.new_id(),
             time=rfc3339(self._clock.now_ns()),
             v=1,
             **of_call(call),
-            provider=target.provider,
-            engine=target.engine,
+            provider=call.target.provider,
+            engine=call.target.engine,
             fence=running.fence,
             ttfb_ms=timings.first_byte or 0.0,
         )
@@ -454,8 +380,25 @@ def _cost(usage: Usage, target: Target) -> tuple[Cost | None, str]:
     return cost_of(usage, target.price), target.price.id
 
 
-def _frame_id(call: Call, fence: Fence) -> str:
-    return f"{call.id}.f{fence.job}.{fence.delivery}.{fence.attempt}"
+def _unknown(target: Target) -> ErrorInfo:
+    return ErrorInfo(
+        status=502,
+        type="provider_error",
+        code="provider_unknown",
+        message=f"This worker has no provider '{target.provider}' configured.",
+        provider=target.provider,
+    )
+
+
+def _queue_full(target: Target, refused: Refused) -> ErrorInfo:
+    return ErrorInfo(
+        status=429,
+        type="rate_limit_error",
+        code="queue_full",
+        message=f"The queue of '{target.provider}' takes no more: {refused}. Try again shortly.",
+        provider=target.provider,
+        retry_after=1.0,
+    )
 
 
 def _body_gone(gone: BlobGone) -> ErrorInfo:
@@ -464,36 +407,6 @@ def _body_gone(gone: BlobGone) -> ErrorInfo:
     )
 
 
-def _stopping(target: Target) -> ErrorInfo:
-    return ErrorInfo(
-        status=503,
-        type="server_error",
-        code="worker_stopped",
-        message="The worker stopped before this stream was complete. Send the request again.",
-        provider=target.provider,
-        retry_after=1.0,
-    )
-
-
 def _note_unresolved(ack: "asyncio.Future[PubAck]") -> None:
     if not ack.cancelled() and ack.exception() is not None:
         log.warning("streaming start not recorded", extra={"reason": str(ack.exception())})
-
-
-def _difference(late: AttemptLate, known: Outcome, seq: int) -> AttemptLate:
-    """What the truth adds to the record at `seq`; money and tokens may be negative."""
-    if late.cost_nano is None or known.cost_nano is None:
-        return msgspec.structs.replace(late, corrects=seq)
-    before, now = known.usage or Usage(), late.usage or Usage()
-    tokens = {
-        field: getattr(now, field) - getattr(before, field)
-        for field in Usage.__struct_fields__
-        if field != "status"
-    }
-    cost = Cost(
-        input=(late.input_cost_nano or 0) - (known.input_cost_nano or 0),
-        output=(late.output_cost_nano or 0) - (known.output_cost_nano or 0),
-        cache_savings=late.cache_savings_nano - known.cache_savings_nano,
-    )
-    money = of_money(Usage(**tokens, status=now.status), cost, late.price_id)
-    return msgspec.structs.replace(late, corrects=seq, **money)

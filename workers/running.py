@@ -5,8 +5,9 @@ the server answered. It may be paused at any moment, so every time is read befor
 """
 
 import asyncio
-import logging
 from collections.abc import Coroutine, Iterator
+
+import msgspec
 
 from ledger.connection import Connection, Disconnected, NoResponders, RequestTimeout
 from schemas import subjects
@@ -16,8 +17,6 @@ from schemas.frames import Chunk, Fence, encode_frame
 from schemas.ids import Clock
 from workers.providers.base import Deltas
 from workers.puller import Job
-
-log = logging.getLogger("nexus.worker")
 
 OWNED_PART = 0.8
 TICK = 0.25
@@ -31,6 +30,7 @@ class Running:
         "body",
         "call",
         "cancelled",
+        "ending",
         "fence",
         "index",
         "job",
@@ -53,14 +53,21 @@ class Running:
         self.text_bytes = 0
         self.unconfirmed: list[bytes] = []
         self.cancelled = False
+        self.ending = False
 
-    def next_attempt(self) -> Fence:
-        """Starts the frames of a further attempt: the next fence, indexes from 1 again."""
+    def next_attempt(self, at: int, *, counted: bool = True) -> None:
+        """A further attempt, at target `at`: the next fence, frames from index 1 again."""
+        attempts = self.call.attempts + (1 if counted else 0)
+        self.call = msgspec.structs.replace(self.call, at=at, attempts=attempts)
         self.fence = Fence(self.job.seq, self.job.delivery, self.fence.attempt + 1)
         self.index = 0
         self.text_bytes = 0
         self.unconfirmed.clear()
-        return self.fence
+
+    def renew(self, job: Job, ack_wait: float) -> None:
+        """The same job was delivered again, to us: owned from that delivery on."""
+        self.job = job
+        self.owned_until = max(self.owned_until, job.received + OWNED_PART * ack_wait)
 
     def next_index(self) -> int:
         self.index += 1

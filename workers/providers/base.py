@@ -80,7 +80,7 @@ class AttemptFailed(Exception):
 
     `retryable`: the same request may succeed at the same target. `reached`: the provider may have
     seen the request; False only if it certainly has not. `retry_after`: seconds the provider asked
-    to wait.
+    to wait. `cost_known`: it cost nothing; False when the provider may have worked, and billed.
     """
 
     def __init__(
@@ -90,8 +90,10 @@ class AttemptFailed(Exception):
         retryable: bool,
         reached: bool,
         retry_after: float | None = None,
+        cost_known: bool = True,
     ) -> None:
         super().__init__(info.message)
+        self.cost_known = cost_known
         self.info = info
         self.retryable = retryable
         self.reached = reached
