@@ -138,16 +138,18 @@ class ChatCompletions:
     ) -> Outcome | None:
         """Frames to the client until the end; None when the client left before it."""
         clock = self._gateway.clock
+        overdue_ns = call.deadline_ns + int(_AFTER_DEADLINE * 1e9)
         try:
             while not reply.gone:
-                frame = await reply.next(_SILENCE)
+                left = (overdue_ns - clock.now_ns()) / 1e9
+                frame = await reply.next(min(_SILENCE, max(left, 0.0)))
                 if isinstance(frame, Chunk):
                     await answer.stream(openai.chunks(frame))
                 elif isinstance(frame, Finish):
                     return await self._finish(call, request, frame, answer)
                 elif isinstance(frame, Failure):
                     return await answer.fail(frame.error)
-                elif clock.now_ns() > call.deadline_ns + int(_AFTER_DEADLINE * 1e9):
+                elif clock.now_ns() > overdue_ns:
                     return await answer.fail(_overdue(call).info)
                 elif answer.started:
                     await answer.stream(openai.KEEP_ALIVE)

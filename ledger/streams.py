@@ -14,8 +14,9 @@ from schemas.config import Config
 
 SECOND = 1_000_000_000
 _DEDUPE_WINDOW = 120 * SECOND
-_RESP_BYTES = 2 * 1024**3
-_BLOB_BYTES = 8 * 1024**3
+# The server sets this much disk aside for a bounded stream and refuses it where there is less.
+_RESP_BYTES = 1024**3
+_BLOB_BYTES = 2 * 1024**3
 
 _NAME_IN_USE = 10058
 _CONSUMER_EXISTS = 10148
