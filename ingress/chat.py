@@ -62,12 +62,13 @@ class Gateway(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What the log line of a call says at its end."""
+    """What the log line of a call says at its end; `runs_on` when only the client's part ended."""
 
     status: int
     provider: str = ""
     cost_nano: int | None = None
     code: str | None = None
+    runs_on: bool = False
 
 
 class ChatCompletions:
@@ -125,18 +126,17 @@ class ChatCompletions:
         try:
             job_seq = await gateway.admission.admit(call)
             outcome = await self._relay(call, request, reply, answer)
-            if outcome is not None:
-                return outcome
-            gateway.canceller.cancel(call, job_seq)
-            return Outcome(status=499, code="client_disconnect")
+            if outcome.runs_on:
+                gateway.canceller.cancel(call, job_seq)
+            return outcome
         finally:
             watch.cancel()
             gateway.replies.close(reply)
 
     async def _relay(
         self, call: Call, request: openai.ChatRequest, reply: Reply, answer: "Answer"
-    ) -> Outcome | None:
-        """Frames to the client until the end; None when the client left before it."""
+    ) -> Outcome:
+        """Frames to the client until the end, or until nobody will see it any more."""
         clock = self._gateway.clock
         overdue_ns = call.deadline_ns + int(_AFTER_DEADLINE * 1e9)
         try:
@@ -150,14 +150,14 @@ class ChatCompletions:
                 elif isinstance(frame, Failure):
                     return await answer.fail(frame.error)
                 elif clock.now_ns() > overdue_ns:
-                    return await answer.fail(_overdue(call).info)
+                    return _running_on(await answer.fail(_overdue(call).info))
                 elif answer.started:
                     await answer.stream(openai.KEEP_ALIVE)
         except Interrupted:
-            return await answer.fail(_broken("was taken over by another worker").info)
+            return _running_on(await answer.fail(_broken("was taken over midway").info))
         except Gap:
-            return await answer.fail(_broken("lost a part on the way").info)
-        return None
+            return _running_on(await answer.fail(_broken("lost a part on the way").info))
+        return Outcome(status=499, code="client_disconnect", runs_on=True)
 
     async def _finish(
         self, call: Call, request: openai.ChatRequest, finish: Finish, answer: "Answer"
@@ -237,6 +237,10 @@ async def _disconnected(receive: Receive) -> None:
 def _model_of_path(scope: Scope) -> str | None:
     model = scope["path_params"].get("model") if "path_params" in scope else None
     return unquote(model) if model is not None else None
+
+
+def _running_on(outcome: Outcome) -> Outcome:
+    return outcome._replace(runs_on=True)
 
 
 def _overdue(call: Call) -> NexusError:
