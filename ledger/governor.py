@@ -157,6 +157,14 @@ class Governor:
         except (Unresolved, Refused) as error:
             log.warning("checkpoint not saved: %s", error)
 
+    def state(self) -> State:
+        """What is known now."""
+        return State(
+            seq=self._fold.seq,
+            open_calls=len(self._fold.open_calls),
+            providers=self._fold.health.states(self._clock.now_ns()),
+        )
+
     def _position(self) -> Position:
         return Position(self._fold.seq, len(self._fold.open_calls))
 
@@ -170,14 +178,7 @@ class Governor:
 
     async def on_state(self, _: bytes) -> bytes:
         """A State as JSON."""
-        position = self._position()
-        return msgspec.json.encode(
-            State(
-                seq=position.seq,
-                open_calls=position.open_calls,
-                providers=self._fold.health.states(self._clock.now_ns()),
-            )
-        )
+        return msgspec.json.encode(self.state())
 
     async def on_beat(self, body: bytes) -> None:
         """A sign of life of another process."""
@@ -234,6 +235,8 @@ async def run_governor(
         await connection.drain()
 
     async def after_startup() -> None:
+        """Ready once the server has the subscriptions, so that nobody asks in vain after that."""
+        await (await broker.connect()).flush()
         log.info("governor ready")
         if on_ready is not None:
             on_ready()

@@ -1,0 +1,373 @@
+"""The governor against a real bus: it closes what nobody ended, once, and survives being killed."""
+
+import asyncio
+import json
+import shutil
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import nats
+import pytest
+
+from compose.nats_server import NatsServer
+from ledger import checkpoint, governor
+from ledger.beats import Beats
+from ledger.checkpoint import Checkpoint
+from ledger.connection import Connection, NoResponders, RequestTimeout
+from ledger.governor import Governor
+from ledger.log import Follower, Ledger, Truncated
+from ledger.publisher import Publisher
+from ledger.reader import read_subject
+from ledger.streams import ensure
+from schemas import subjects
+from schemas.config import BusConfig, Config
+from schemas.events import Event, RequestLost, decode_event
+from schemas.ids import Clock
+from tests import sample_events as sample
+from tests.sample_events import SECOND, writer_of
+
+ROLE = """
+import asyncio, sys
+from ledger.governor import run_governor
+from schemas.config import BusConfig, Config
+from schemas.ids import Clock
+asyncio.run(
+    run_governor(
+        Config(bus=BusConfig(url=sys.argv[1])),
+        Clock(),
+        lambda: print("ready", flush=True),
+        close_after=float(sys.argv[2]),
+    )
+)
+"""
+
+
+class Bus:
+    """A test's own way to the bus: events in the name of any role, questions, what is stored."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.publisher = Publisher(connection)
+
+    async def append(self, *events: Event, message_id: str = "") -> int:
+        seq = 0
+        for event in events:
+            ledger = Ledger(self.publisher, writer_of(event))
+            seq = (await ledger.append(event, message_id)).seq
+        return seq
+
+    async def events(self) -> list[Any]:
+        stored = await read_subject(self.connection, subjects.LEDGER, ">")
+        return [decode_event(record.data) for record in stored]
+
+    async def lost(self) -> list[str]:
+        return [event.call_id for event in await self.events() if isinstance(event, RequestLost)]
+
+    async def state(self) -> dict[str, Any]:
+        answer = await self.connection.request(subjects.GOVERNOR_STATE, timeout=2.0)
+        state: dict[str, Any] = msgspec.json.decode(answer.data)
+        return state
+
+    async def metrics(self) -> list[str]:
+        answer = await self.connection.request(subjects.GOVERNOR_METRICS, timeout=2.0)
+        return answer.data.decode().splitlines()
+
+
+@asynccontextmanager
+async def bus_at(url: str) -> AsyncIterator[Bus]:
+    config = Config(bus=BusConfig(url=url))
+    connection = await Connection.connect(config.bus, name="test")
+    await ensure(connection, config)
+    try:
+        yield Bus(connection)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+async def bus(nats_url: str) -> AsyncIterator[Bus]:
+    async with bus_at(nats_url) as bus:
+        yield bus
+
+
+class Role:
+    """A governor in a process of its own."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def ends(self) -> int:
+        async with asyncio.timeout(10):
+            return await self._process.wait()
+
+    async def ends_with(self, how: signal.Signals) -> int:
+        if self._process.returncode is None:
+            self._process.send_signal(how)
+        return await self.ends()
+
+
+@asynccontextmanager
+async def governing(url: str, close_after: float = 0.2) -> AsyncIterator[Role]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", ROLE, url, str(close_after), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    role = Role(process)
+    try:
+        async with asyncio.timeout(20):
+            assert await process.stdout.readline() == b"ready\n"
+        yield role
+    finally:
+        await role.ends_with(signal.SIGKILL)
+
+
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 15.0) -> None:
+    async with asyncio.timeout(seconds):
+        while True:
+            try:
+                if await condition():
+                    return
+            except (NoResponders, RequestTimeout):
+                pass
+            await asyncio.sleep(0.02)
+
+
+async def caught_up(bus: Bus, seq: int) -> None:
+    async def reached() -> bool:
+        return bool((await bus.state())["seq"] >= seq)
+
+    await until(reached)
+
+
+async def open_calls(role: Governor, count: int) -> None:
+    async def reached() -> bool:
+        return role.state().open_calls == count
+
+    await until(reached)
+
+
+async def lost_count(bus: Bus, count: int) -> None:
+    async def reached() -> bool:
+        return len(await bus.lost()) >= count
+
+    await until(reached)
+
+
+def overdue_start(call_id: str) -> Event:
+    now = time.time_ns()
+    return sample.start(call_id, now - 20 * SECOND, now - 10 * SECOND, project="p1")
+
+
+def running_start(call_id: str) -> Event:
+    return sample.start(call_id, time.time_ns())
+
+
+async def test_a_call_that_nobody_ended_is_ended_as_lost(bus: Bus, nats_url: str) -> None:
+    await bus.append(overdue_start("gone"), running_start("runs"), overdue_start("done"))
+    await bus.append(sample.complete("done", time.time_ns()))
+    async with governing(nats_url):
+        await lost_count(bus, 1)
+        [event] = [event for event in await bus.events() if isinstance(event, RequestLost)]
+        assert (event.call_id, event.model, event.project) == ("gone", "gpt-4o", "p1")
+        assert event.cost_nano is None
+        await caught_up(bus, 5)
+        assert (await bus.state())["open_calls"] == 1
+
+
+async def test_two_governors_end_a_call_once(bus: Bus, nats_url: str) -> None:
+    async with governing(nats_url), governing(nats_url):
+        seq = await bus.append(*(overdue_start(f"gone-{n}") for n in range(20)))
+        await lost_count(bus, 20)
+        await caught_up(bus, seq + 20)
+    assert sorted(await bus.lost()) == sorted(f"gone-{n}" for n in range(20))
+
+
+async def test_a_killed_governor_leaves_a_successor_what_it_needs(bus: Bus, nats_url: str) -> None:
+    await bus.append(running_start("stays"), sample.rejected("no"))
+    await bus.append(running_start("late"), sample.complete("late", time.time_ns()))
+    async with governing(nats_url) as first:
+        await caught_up(bus, 4)
+        assert await first.ends_with(signal.SIGTERM) == 0
+    kept = await checkpoint.load(bus.connection)
+    assert (kept.fold_from, kept.seq) == (1, 4)
+    async with governing(nats_url) as second:
+        await bus.append(sample.complete("stays", time.time_ns()), overdue_start("gone"))
+        await lost_count(bus, 1)
+        assert await second.ends_with(signal.SIGKILL) == -signal.SIGKILL
+    async with governing(nats_url):
+        await caught_up(bus, 7)
+        assert await bus.lost() == ["gone"]
+        lines = await bus.metrics()
+        counted = 'nexus_ai_requests_total{model="gpt-4o",provider="openai",status='
+        assert f'{counted}"complete"}} 2.0' in lines
+        assert f'{counted}"rejected"}} 1.0' in lines
+        assert f'{counted}"lost"}} 1.0' in lines
+        assert "nexus_ai_open_calls 0.0" in lines
+
+
+async def test_a_checkpoint_of_another_ledger_is_not_believed(bus: Bus, nats_url: str) -> None:
+    await bus.append(overdue_start("gone"))
+    foreign = Checkpoint(fold_from=2, seq=1, digest="of another event")
+    await checkpoint.save(bus.publisher, foreign, Clock())
+    async with governing(nats_url):
+        await lost_count(bus, 1)
+
+
+async def test_the_closer_waits_while_the_fold_is_behind(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(governor, "_CHECK_EVERY", 0.01)
+    monkeypatch.setattr(governor, "_CATCH_UP_WITHIN", 0.05)
+    role = Governor(bus.connection, bus.publisher, Checkpoint(), 0.0, Clock())
+    await bus.append(overdue_start("gone"))
+    fold = asyncio.create_task(role.follow())
+    await open_calls(role, 1)
+    fold.cancel()
+    await asyncio.wait([fold])
+    # An end whose message id the ledger has forgotten: only a fold that has it prevents a second.
+    await bus.append(sample.complete("gone", time.time_ns()), message_id="forgotten")
+    closer = asyncio.create_task(role.close_overdue())
+    await asyncio.sleep(0.5)
+    assert await bus.lost() == []
+    fold = asyncio.create_task(role.follow())
+    await open_calls(role, 0)
+    assert await bus.lost() == []
+    for task in (fold, closer):
+        task.cancel()
+    await asyncio.wait([fold, closer])
+
+
+async def test_the_closer_closes_while_events_keep_coming(bus: Bus, nats_url: str) -> None:
+    async with governing(nats_url):
+        await bus.append(overdue_start("gone"))
+        async with asyncio.timeout(15):
+            while not await bus.lost():
+                for _ in range(20):
+                    await bus.append(sample.first_token("other"))
+    assert await bus.lost() == ["gone"]
+
+
+async def test_events_that_no_one_here_knows_are_parked_and_passed_over(
+    bus: Bus, nats_url: str
+) -> None:
+    for subject, data in (
+        ("ledger.worker.=.model.request.dreamt", b'{"event_type":"model.request.dreamt"}'),
+        ("ledger.worker.=.model.request.start", msgspec.json.encode(running_start("forged"))),
+        ("ledger.ingress.=.model.request.start", b"no json"),
+        ("ledger.ingress", b"{}"),
+    ):
+        await bus.publisher.publish(subject, data, msg_id=subject)
+    seq = await bus.append(running_start("real"))
+    async with governing(nats_url):
+        await caught_up(bus, seq)
+        assert (await bus.state())["open_calls"] == 1
+        assert 'nexus_ai_events_total{type="parked"} 4.0' in await bus.metrics()
+
+
+async def test_the_state_names_the_providers_and_the_sequence(bus: Bus, nats_url: str) -> None:
+    await bus.append(running_start("a"), sample.complete("a", time.time_ns()))
+    async with governing(nats_url):
+        await caught_up(bus, 2)
+        assert await bus.state() == {
+            "seq": 2,
+            "open_calls": 0,
+            "providers": {
+                "openai": {
+                    "status": "healthy",
+                    "latency_ms": 200.0,
+                    "error_rate": 0.0,
+                    "recent_attempts": 1,
+                }
+            },
+        }
+
+
+async def test_any_nats_client_can_ask_for_the_metrics(bus: Bus, nats_url: str) -> None:
+    async with governing(nats_url):
+        client = await nats.connect(nats_url)
+        try:
+            answer = await client.request(subjects.GOVERNOR_METRICS, b"", timeout=5)
+        finally:
+            await client.close()
+    assert b"# TYPE nexus_ai_requests_total counter" in answer.data
+
+
+async def test_refusals_of_a_process_that_went_away_stay_counted(bus: Bus, nats_url: str) -> None:
+    refused = 'nexus_ai_errors_total{provider="",type="authentication_error"} '
+    async with governing(nats_url):
+        beats = Beats(bus.connection, "ingress", Clock(), in_flight=lambda: 7)
+        task = asyncio.create_task(beats.run())
+        for _ in range(3):
+            beats.count_refusal("authentication_error")
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+
+        async def counted() -> bool:
+            return f"{refused}3.0" in await bus.metrics()
+
+        await until(counted)
+        lines = await bus.metrics()
+        assert f'nexus_ai_in_flight_calls{{id="{beats.id}",role="ingress"}} 7.0' in lines
+        assert any(line.startswith("nexus_ai_resident_memory_bytes{") for line in lines)
+        bus.connection.publish(subjects.GOVERNOR_BEAT, b"not a beat")
+        other = json.dumps({"role": "worker", "id": "w", "refusals": {"authentication_error": 1}})
+        bus.connection.publish(subjects.GOVERNOR_BEAT, other.encode())
+
+        async def counted_both() -> bool:
+            return f"{refused}4.0" in await bus.metrics()
+
+        await until(counted_both)
+
+
+async def test_the_governor_goes_on_after_the_bus_was_restarted(nats_server: NatsServer) -> None:
+    async with governing(nats_server.url), bus_at(nats_server.url) as bus:
+        await bus.append(running_start("a"))
+        nats_server.kill()
+        nats_server.start()
+        await bus.append(overdue_start("gone"))
+        await lost_count(bus, 1)
+        await caught_up(bus, 3)
+
+
+async def test_the_governor_stops_in_order_while_the_bus_is_away(nats_server: NatsServer) -> None:
+    async with governing(nats_server.url) as role:
+        async with bus_at(nats_server.url) as bus:
+            await caught_up(bus, await bus.append(running_start("a")))
+        nats_server.kill()
+        started = time.monotonic()
+        assert await role.ends_with(signal.SIGTERM) == 0
+        assert time.monotonic() - started < 5
+
+
+async def test_a_ledger_that_lost_its_end_is_noticed_and_folded_anew(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    """As after a power cut: the store is put back to what it was some events ago."""
+    store, earlier = tmp_path / "nats" / "store", tmp_path / "earlier"
+    async with bus_at(nats_server.url) as bus:
+        await bus.append(running_start("a"))
+        nats_server.stop()
+        shutil.copytree(store, earlier)
+        nats_server.start()
+        await bus.append(running_start("b"), running_start("c"))
+        records = Follower(bus.connection, 1).records()
+        assert [(await anext(records)).seq for _ in range(3)] == [1, 2, 3]
+        async with governing(nats_server.url) as role:
+            await caught_up(bus, 3)
+            nats_server.kill()
+            shutil.rmtree(store)
+            shutil.copytree(earlier, store)
+            nats_server.start()
+            with pytest.raises(Truncated):
+                await anext(records)
+            assert await role.ends() == 1
+        async with governing(nats_server.url):
+            await caught_up(bus, await bus.append(running_start("d")))
+            assert (await bus.state())["open_calls"] == 2
