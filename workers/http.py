@@ -2,10 +2,11 @@
 
 import asyncio
 import io
+import os
 import ssl
 from collections.abc import Mapping
 from contextvars import ContextVar
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from urllib.request import getproxies_environment, proxy_bypass
 from weakref import WeakSet
@@ -80,7 +81,16 @@ class Reply:
     `first_byte` is when the first block of the body was there. Whoever has a Reply closes it.
     """
 
-    __slots__ = ("_clock", "_failures", "_idle", "_left", "_response", "first_byte", "sent")
+    __slots__ = (
+        "_clock",
+        "_failures",
+        "_idle",
+        "_leaving",
+        "_left",
+        "_response",
+        "first_byte",
+        "sent",
+    )
 
     def __init__(
         self,
@@ -89,11 +99,13 @@ class Reply:
         idle: float | None,
         failures: Failures,
         clock: Clock,
+        leaving: "set[Reply]",
     ) -> None:
         self._response = response
         self._idle = idle
         self._failures = failures
         self._clock = clock
+        self._leaving = leaving
         self._left = False
         self.sent = sent
         self.first_byte = 0.0
@@ -164,10 +176,18 @@ class Reply:
         """Nothing more of the body is needed, but its end is near: the connection is reused if the
         end comes within a second, without anyone waiting for it, and closed otherwise."""
         content = self._response.content
-        if not content.is_eof():
-            self._left = True
-            timer = asyncio.get_running_loop().call_later(_LEAVE_WITHIN, self._response.close)
-            content.on_eof(timer.cancel)
+        if content.is_eof():
+            return
+        self._left = True
+        self._leaving.add(self)
+        timer = asyncio.get_running_loop().call_later(_LEAVE_WITHIN, self.abandon)
+        content.on_eof(timer.cancel)
+        content.on_eof(partial(self._leaving.discard, self))
+
+    def abandon(self) -> None:
+        """Closes the connection, whatever is still to come on it."""
+        self._response.close()
+        self._leaving.discard(self)
 
 
 class Http:
@@ -182,6 +202,7 @@ class Http:
 
     def __init__(self, clock: Clock, limit: int) -> None:
         self._clock = clock
+        self._leaving: set[Reply] = set()
         self._session = aiohttp.ClientSession(
             connector=_Connector(clock, limit),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -221,10 +242,12 @@ class Http:
             raise self._failed(error, trip, failures) from error
         assert trip.sent is not None
         idle = timeouts.idle if stream else None
-        return Reply(response, trip.sent, idle, failures, self._clock)
+        return Reply(response, trip.sent, idle, failures, self._clock, self._leaving)
 
     async def close(self) -> None:
         """Closes all connections."""
+        for reply in tuple(self._leaving):
+            reply.abandon()
         await self._session.close()
 
     def _failed(self, error: Exception, trip: _Trip, failures: Failures) -> AttemptFailed:
@@ -267,9 +290,12 @@ def _limits(timeouts: Timeouts, stream: bool) -> ClientTimeout:
 
 
 def _reason(error: Exception) -> str:
-    """Why a connection failed, without host names, which are the operator's business."""
-    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    return (cause.strerror if isinstance(cause, OSError) else None) or type(error).__name__
+    """Why a connection failed, without addresses, which are the operator's business."""
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "its name was not found"
+    if isinstance(error, OSError) and error.errno is not None:
+        return os.strerror(error.errno)
+    return type(error).__name__
 
 
 def _version() -> str:

@@ -421,6 +421,18 @@ async def test_connections_are_kept_even_when_the_end_comes_after_done(
     assert upstream.requests[0].peer in {request.peer for request in upstream.requests[1:]}
 
 
+@pytest.mark.parametrize("worker_stops", [False, True])
+async def test_a_connection_whose_end_does_not_come_after_done_is_closed(
+    provider: Provider, upstream: Upstream, http: Http, worker_stops: bool
+) -> None:
+    upstream.script(replace(chat_stream("x"), steps=(*chat_stream("x").steps, HANG)))
+    assert (await read(provider, ask_of(stream=True))).end is not None
+    assert not upstream.requests[0].gone.is_set()
+    if worker_stops:
+        await http.close()
+    await upstream.requests[0].gone.wait()
+
+
 async def test_a_connection_that_the_server_just_closed_was_not_reached(
     provider: Provider, upstream: Upstream
 ) -> None:
