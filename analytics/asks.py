@@ -32,7 +32,7 @@ class Ask(msgspec.Struct, frozen=True, omit_defaults=True):
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     """Exactly one of the two: the question's result as JSON, or why there is none."""
 
-    ok: msgspec.Raw | None = None
+    ok: msgspec.Raw = msgspec.Raw()
     error: ErrorInfo | None = None
 
 

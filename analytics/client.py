@@ -57,10 +57,8 @@ class Analytics:
         except Disconnected as error:
             raise _unavailable("the message bus is away") from error
         answer = _decode_answer(reply.data)
-        if answer.ok is None:
-            raise (
-                refusal(answer.error) if answer.error else _unavailable("analytics gave no answer")
-            )
+        if answer.error is not None:
+            raise refusal(answer.error)
         return msgspec.json.decode(answer.ok, type=result)
 
 

@@ -52,7 +52,12 @@ class Engine:
         self._tempdir_before: str | None = None
 
     def open(self) -> None:
-        """Take the directory and keep it until `close`. Blocks for seconds (the first import)."""
+        """Take the directory and keep it until `close`; blocks for seconds (the first import).
+
+        Raises EngineError. Opening again what is open does nothing.
+        """
+        if self._anchor is not None:
+            return
         self._dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         config = self._dir / "engine.xml"
         config.write_text(_CONFIG.format(memory=_MEMORY, path=config))

@@ -56,8 +56,10 @@ class Projector:
     acknowledged event, so nothing has to be undone.
     """
 
-    def __init__(self, projection: Projection, connection: Client) -> None:
+    def __init__(self, projection: Projection, connection: Client, inbox: str) -> None:
+        """`inbox` is the prefix of subjects that this role may be answered on."""
         self._projection = projection
+        self._inbox = f"{inbox}.".encode()
         self._js = connection.jetstream(timeout=_API_SECONDS)
         self._progress = Progress(0)
         self._linger = _SHORTEST_LINGER
@@ -112,7 +114,9 @@ class Projector:
         await self._js.reset_consumer(subjects.LEDGER, CONSUMER, through + 1)
         self._progress = Progress(through)
         log.info("projecting", extra={"after_seq": through, "ledger_seq": ledger.last_seq})
-        return await self._js.pull_subscribe_bind(consumer=CONSUMER, stream=subjects.LEDGER)
+        return await self._js.pull_subscribe_bind(
+            consumer=CONSUMER, stream=subjects.LEDGER, inbox_prefix=self._inbox
+        )
 
     async def _follow(self, subscription: JetStreamContext.PullSubscription) -> None:
         while not self._interrupt.is_set():

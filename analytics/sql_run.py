@@ -22,7 +22,7 @@ USER_SQL: Mapping[str, Any] = {
     "max_threads": 1,
     "readonly": 1,
 }
-_MOST_WAITING = 8
+_PATIENCE = 8.0
 _TIMEOUT, _MEMORY = 159, 241
 _ADVICE = {
     _TIMEOUT: f"the statement ran longer than {_SECONDS} s: narrow its time range",
@@ -31,32 +31,32 @@ _ADVICE = {
 
 
 class UserSql:
-    """One statement at a time, a few may wait; `store` must have been opened with USER_SQL."""
+    """One statement at a time; `store` must have been opened with USER_SQL."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._turn = asyncio.Lock()
-        self._waiting = 0
 
     async def run(self, sql: str, scope: Scope | None, as_of_seq: int) -> SqlResult:
         """The rows of a user's SELECT, at most MOST_ROWS of them.
 
-        Raises InvalidRequest for a statement that is refused or fails, RateLimited when too many
-        wait, and StoreFailed when the database is away.
+        Raises InvalidRequest for a statement that is refused or fails, RateLimited when its turn
+        does not come, and StoreFailed when the database is away.
         """
         safe = judge(sql, scope)
-        if self._waiting >= _MOST_WAITING:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self._turn.acquire()
+        except TimeoutError as error:
             raise RateLimited(
-                "too many statements are running: try again shortly",
+                "other statements are still running: try again shortly",
                 code="queue_full",
                 retry_after=_SECONDS,
-            )
-        self._waiting += 1
+            ) from error
         try:
-            async with self._turn:
-                table = await self._query(safe)
+            table = await self._query(safe)
         finally:
-            self._waiting -= 1
+            self._turn.release()
         return SqlResult(
             columns=list(table.columns),
             types=list(table.types),

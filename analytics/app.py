@@ -1,0 +1,226 @@
+"""The analytics role: it owns the database, follows the ledger and answers questions."""
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import msgspec
+from faststream import FastStream
+from faststream.nats import NatsBroker, NatsMessage
+from faststream.nats.security import NatsSecurity, NatsUserPassword
+from nats.aio.client import Client
+
+from analytics import migrate
+from analytics.asks import Answer, Ask, SqlParams
+from analytics.projection import Projection
+from analytics.projector import Projector
+from analytics.questions import QUESTIONS, answer
+from analytics.sql_run import USER_SQL, UserSql
+from analytics.store import READING, WRITING, Database, Store, StoreFailed
+from schemas import subjects
+from schemas.config import BusConfig, Config
+from schemas.errors import Internal, InvalidRequest, NexusError, Unavailable
+from schemas.ids import Clock
+
+log = logging.getLogger("nexus.analytics")
+# FastStream speaks of its own tasks at the level of information.
+bus_log = logging.getLogger("nexus.analytics.bus")
+bus_log.setLevel(logging.WARNING)
+
+_NAME = "analytics"
+_INBOX = f"_INBOX_{_NAME}"
+_OPEN_AGAIN = 5.0
+_RETRY_AFTER = 2.0
+_AT_ONCE = 16
+
+_encode = msgspec.json.Encoder(decimal_format="number", enc_hook=str).encode
+_decode_ask = msgspec.json.Decoder(Ask).decode
+
+Reply = Callable[[Ask], Awaitable[msgspec.Struct]]
+
+
+async def run_analytics(
+    config: Config,
+    clock: Clock | None = None,
+    *,
+    on_ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Run the role until SIGTERM or SIGINT; the batch in hand is finished and acknowledged.
+
+    `on_ready` is called when the database is open and the ledger is being followed.
+    """
+    role = Role(config, clock or Clock(), on_ready)
+    broker = _broker(config.bus, role)
+
+    async def follow() -> None:
+        role.follow(broker.connection, app.exit)
+
+    app = FastStream(
+        broker,
+        logger=None,
+        lifespan=role.lifespan,
+        after_startup=[follow],
+        on_shutdown=[role.stop],
+    )
+    await app.run()
+
+
+class Role:
+    """The stores, the projector and what they know; opened in the background."""
+
+    def __init__(self, config: Config, clock: Clock, on_ready: Callable[[], None]) -> None:
+        self._clock = clock
+        self._on_ready = on_ready
+        self._database = Database.of(config)
+        self._writing = Store(self._database, WRITING)
+        self._reading = Store(self._database, READING)
+        self._user_store = Store(self._database, USER_SQL)
+        self._user_sql = UserSql(self._user_store)
+        self._opening: asyncio.Task[None] | None = None
+        self._following: asyncio.Task[None] | None = None
+        self._projector: Projector | None = None
+        self._connection: Client | None = None
+        self._trouble = "the analytics database is still opening"
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        self._opening = asyncio.create_task(self._open())
+        try:
+            yield
+        finally:
+            self._opening.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._opening
+            for store in (self._writing, self._reading, self._user_store):
+                await store.close()
+            await asyncio.to_thread(self._database.close)
+
+    def follow(self, connection: Client, on_end: Callable[[], None]) -> None:
+        """Follow the ledger once the database is open; `on_end` when that ends by itself."""
+        self._connection = connection
+        self._following = asyncio.create_task(self._follow(connection))
+        self._following.add_done_callback(lambda _: on_end())
+
+    async def stop(self) -> None:
+        """Finish the batch in hand while the bus is still there."""
+        if self._opening is not None:
+            self._opening.cancel()
+        if self._projector is not None:
+            self._projector.stop()
+        if self._following is not None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._following
+
+    async def look_again(self) -> None:
+        """The bus was away."""
+        if self._projector is not None:
+            self._projector.look_again()
+
+    async def ask(self, name: str, ask: Ask) -> msgspec.Struct:
+        """Answer a named question. Raises NexusError and StoreFailed."""
+        return await answer(
+            name,
+            bytes(ask.params),
+            ask.scope,
+            store=self._reading,
+            now_ns=self._clock.now_ns(),
+            as_of_seq=self._as_of(),
+        )
+
+    async def sql(self, ask: Ask) -> msgspec.Struct:
+        """Run a user's statement. Raises NexusError and StoreFailed."""
+        params = msgspec.json.decode(ask.params, type=SqlParams)
+        return await self._user_sql.run(params.sql, ask.scope, self._as_of())
+
+    async def reply(self, how: Reply, body: bytes) -> bytes:
+        """The answer to one request, whatever happens."""
+        try:
+            result = _encode(Answer(ok=msgspec.Raw(_encode(await how(_decode_ask(body))))))
+            most = self._connection.max_payload if self._connection else 0
+            if len(result) > most:
+                raise InvalidRequest(
+                    f"the result has {len(result)} bytes, more than the bus carries ({most}): "
+                    "select fewer columns or rows"
+                )
+            return result
+        except NexusError as error:
+            return _encode(Answer(error=error.info))
+        except msgspec.DecodeError as error:
+            return _encode(Answer(error=InvalidRequest(f"not a valid question: {error}").info))
+        except StoreFailed as error:
+            log.error("the database failed", extra={"error": str(error)})
+            return _encode(Answer(error=_unavailable("the analytics database is away").info))
+        except Exception:
+            log.exception("a question failed")
+            return _encode(Answer(error=Internal("analytics failed: see its log").info))
+
+    def _as_of(self) -> int:
+        if self._projector is None:
+            raise _unavailable(self._trouble)
+        return self._projector.applied_seq
+
+    async def _open(self) -> None:
+        """Open the database, however long that takes."""
+        while True:
+            try:
+                await asyncio.to_thread(self._database.open)
+                applied = await migrate.apply(self._writing)
+                log.info("database is open", extra={"migrations": [one.name for one in applied]})
+                return
+            except (StoreFailed, migrate.SchemaMismatch) as error:
+                self._trouble = f"the analytics database does not open: {error}"
+                log.error("database does not open", extra={"error": str(error)})
+            await asyncio.sleep(_OPEN_AGAIN)
+
+    async def _follow(self, connection: Client) -> None:
+        assert self._opening is not None
+        await self._opening
+        self._projector = Projector(Projection(self._writing), connection, _INBOX)
+        self._on_ready()
+        await self._projector.run()
+
+
+def _broker(bus: BusConfig, role: Role) -> NatsBroker:
+    broker = NatsBroker(
+        [server.strip() for server in bus.url.split(",")],
+        name=_NAME,
+        security=_security(bus),
+        inbox_prefix=_INBOX,
+        connect_timeout=2,
+        reconnect_time_wait=1,
+        max_reconnect_attempts=-1,
+        reconnected_cb=role.look_again,
+        graceful_timeout=2.0,
+        apply_types=False,
+        logger=bus_log,
+    )
+    answers: dict[str, Reply] = {name: partial(role.ask, name) for name in QUESTIONS}
+    for question, how in {**answers, "sql": role.sql}.items():
+        subscriber = broker.subscriber(
+            subjects.ask(question),
+            queue=_NAME,
+            decoder=_body,
+            max_workers=_AT_ONCE,
+            title=question,
+        )
+        subscriber(partial(role.reply, how))
+    return broker
+
+
+async def _body(message: NatsMessage) -> bytes:
+    return message.body
+
+
+def _security(bus: BusConfig) -> NatsSecurity | None:
+    context = ssl.create_default_context(cafile=bus.tls_ca) if bus.tls_ca else None
+    if bus.user:
+        return NatsUserPassword(bus.user, bus.password, ssl_context=context)
+    return NatsSecurity(ssl_context=context) if context else None
+
+
+def _unavailable(message: str) -> Unavailable:
+    return Unavailable(f"{message}; try again shortly", retry_after=_RETRY_AFTER)
