@@ -139,9 +139,11 @@ def create_worker(
 
 
 def _answer_running(connection: Connection, runner: Runner, message: Message) -> None:
-    """Says yes for a call that runs here and is still ours; silence is the other answer."""
+    """Says yes for a call that runs here and is still ours; silence is the other answer, also to
+    our own question."""
     running = runner.calls.get(message.subject.partition(".")[2])
-    if running is not None and message.reply and runner.calls.owns(running):
+    asked_here = message.data == connection.inbox.encode()
+    if running is not None and message.reply and not asked_here and runner.calls.owns(running):
         connection.publish(message.reply, b"yes")
 
 

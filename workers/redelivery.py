@@ -99,9 +99,10 @@ class Takeover:
         return True
 
     async def _runs_elsewhere(self, call_id: str) -> bool:
-        """Asks all workers; only one that still owns the call answers."""
+        """Asks all other workers; only one that still owns the call answers."""
+        asker = self._connection.inbox.encode()
         try:
-            await self._connection.request(subjects.running(call_id), timeout=_ANSWER_WITHIN)
+            await self._connection.request(subjects.running(call_id), asker, timeout=_ANSWER_WITHIN)
         except (NoResponders, RequestTimeout, Disconnected):
             return False
         return True
