@@ -21,7 +21,7 @@ from ledger.broker import broker as make_broker
 from ledger.connection import Connection
 from ledger.exposition import Exposition, Position
 from ledger.fold import Fold
-from ledger.health import ProviderState
+from ledger.health import State
 from ledger.log import Follower, Ledger, last_sequence
 from ledger.publisher import Publisher, Refused, Unresolved
 from ledger.reader import Unreadable
@@ -40,14 +40,6 @@ _CATCH_UP_WITHIN = 1.0
 _CLOSED_AT_ONCE = 256
 _BREATHE_EVERY = 256
 _COMPRESSED_ABOVE = 256 * 1024
-
-
-class State(msgspec.Struct, frozen=True):
-    """The answer on `governor.state`: what is known as of ledger sequence `seq`."""
-
-    seq: int
-    open_calls: int
-    providers: dict[str, ProviderState]
 
 
 class Governor:

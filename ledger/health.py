@@ -32,6 +32,14 @@ class ProviderState(msgspec.Struct, frozen=True):
     recent_attempts: int = 0
 
 
+class State(msgspec.Struct, frozen=True):
+    """The answer on `governor.state`: what is known as of ledger sequence `seq`."""
+
+    seq: int
+    open_calls: int
+    providers: dict[str, ProviderState]
+
+
 class _Attempt(NamedTuple):
     time: str
     failed: bool
