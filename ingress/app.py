@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from analytics.client import Analytics
-from ingress import catalog_routes, insights, openapi
+from ingress import catalog_routes, insights, live, openapi, status
 from ingress.admission import Admission
 from ingress.auth import Keys
 from ingress.cancel import Canceller
@@ -25,6 +25,7 @@ from ingress.pools import Pools
 from ingress.replies import Replies
 from ingress.routing import Router
 from ingress.server import server
+from ingress.tail import Tail
 from ledger.beats import Beats
 from ledger.blobs import Blobs
 from ledger.connection import Connection
@@ -43,7 +44,9 @@ CHAT_PATHS = [f"{prefix}/chat/completions" for prefix in PREFIXES]
 PROXY_PATH = "/proxy/{model}"
 
 
-def create_app(gateway: Gateway, connection: Connection) -> FastAPI:
+def create_app(
+    gateway: Gateway, connection: Connection, publisher: Publisher, tail: Tail
+) -> FastAPI:
     """All routes of one ingress; hot ones are plain ASGI endpoints without framework work."""
     app = FastAPI(
         title="Nexus",
@@ -57,6 +60,8 @@ def create_app(gateway: Gateway, connection: Connection) -> FastAPI:
     app.router.routes.append(Route("/proxy/{model:path}", chat, methods=["POST"]))
     app.include_router(catalog_routes.router(gateway.router, gateway.keys, PREFIXES))
     app.include_router(insights.router(gateway.keys, Analytics(connection)))
+    app.include_router(live.router(tail, publisher, gateway.keys, gateway.config, gateway.clock))
+    app.include_router(status.router(connection, gateway.keys, gateway.config, gateway.clock))
     openapi.describe(app, [*CHAT_PATHS, PROXY_PATH])
     _use_one_error_shape(app, gateway)
     return app
@@ -89,7 +94,7 @@ def _use_one_error_shape(app: FastAPI, gateway: Gateway) -> None:
             ErrorInfo(
                 status=error.status_code,
                 type="not_found_error" if error.status_code == 404 else "invalid_request_error",
-                code="unknown_path" if error.status_code == 404 else None,
+                code={404: "unknown_path", 405: "method_not_allowed"}.get(error.status_code),
                 message=what.get(error.status_code, str(error.detail)),
             )
         )
@@ -150,7 +155,9 @@ async def run_ingress(
         if on_ready is not None:
             on_ready()
 
-    http = server(create_app(gateway, connection), config, listening)
+    tail = Tail(connection)
+    app = create_app(gateway, connection, publisher, tail)
+    http = server(app, config, clock, listening, tail.close)
     beating = asyncio.create_task(beats.run())
     try:
         await http.serve(sockets)
