@@ -19,6 +19,7 @@ from analytics.client import Analytics
 from ingress import catalog_routes, insights, live, openapi, status
 from ingress.admission import Admission
 from ingress.auth import Keys
+from ingress.body import ClientLeft
 from ingress.cancel import Canceller
 from ingress.chat import ChatCompletions, Gateway
 from ingress.pools import Pools
@@ -59,7 +60,7 @@ def create_app(
         app.router.routes.append(Route(path, chat, methods=["POST"]))
     app.router.routes.append(Route("/proxy/{model:path}", chat, methods=["POST"]))
     app.include_router(catalog_routes.router(gateway.router, gateway.keys, PREFIXES))
-    app.include_router(insights.router(gateway.keys, Analytics(connection)))
+    app.include_router(insights.router(gateway.keys, Analytics(connection), gateway.config.limits))
     app.include_router(live.router(tail, publisher, gateway.keys, gateway.config, gateway.clock))
     app.include_router(status.router(connection, gateway.keys, gateway.config, gateway.clock))
     openapi.describe(app, [*CHAT_PATHS, PROXY_PATH])
@@ -107,6 +108,9 @@ def _use_one_error_shape(app: FastAPI, gateway: Gateway) -> None:
         where = str(first["loc"][-1]) if first["loc"] else None
         return answer(InvalidRequest(f"{where}: {first['msg']}", param=where).info)
 
+    async def on_left(_: Request, error: Exception) -> Response:
+        return Response(status_code=499)
+
     async def on_bug(request: Request, error: Exception) -> Response:
         log.error("request failed", extra={"path": request.url.path}, exc_info=error)
         return answer(Internal("The gateway failed; its log says why.").info)
@@ -114,6 +118,7 @@ def _use_one_error_shape(app: FastAPI, gateway: Gateway) -> None:
     app.add_exception_handler(NexusError, on_nexus)
     app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(RequestValidationError, on_invalid)
+    app.add_exception_handler(ClientLeft, on_left)
     app.add_exception_handler(Exception, on_bug)
 
 

@@ -9,7 +9,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, NamedTuple
-from urllib.parse import unquote
 
 import msgspec
 
@@ -235,8 +234,8 @@ async def _disconnected(receive: Receive) -> None:
 
 
 def _model_of_path(scope: Scope) -> str | None:
-    model = scope["path_params"].get("model") if "path_params" in scope else None
-    return unquote(model) if model is not None else None
+    model: str | None = scope["path_params"].get("model")
+    return model
 
 
 def _running_on(outcome: Outcome) -> Outcome:

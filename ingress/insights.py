@@ -8,6 +8,8 @@ from analytics.client import Analytics
 from analytics.questions.usage import UsageParams
 from ingress.answering import json_response
 from ingress.auth import Keys, Principal
+from ingress.body import read_body
+from schemas.config import LimitConfig
 from schemas.errors import InvalidRequest
 
 _SQL_BODY = {
@@ -32,13 +34,14 @@ class _SqlBody(msgspec.Struct):
 _decode_sql = msgspec.json.Decoder(_SqlBody).decode
 
 
-def router(keys: Keys, analytics: Analytics) -> APIRouter:
+def router(keys: Keys, analytics: Analytics, limits: LimitConfig) -> APIRouter:
     """`GET /api/v1/analytics/usage` and `POST /api/v1/analytics/sql`.
 
     A key sees the calls made with it, the admin token all. Answers carry the ledger sequence they
     are as of.
     """
     routes = APIRouter(prefix="/api/v1/analytics", tags=["analytics"])
+    limits = msgspec.structs.replace(limits, max_body_bytes=_LONGEST_BODY)
 
     @routes.get("/usage", response_class=Response)
     async def usage(
@@ -53,20 +56,14 @@ def router(keys: Keys, analytics: Analytics) -> APIRouter:
     async def sql(request: Request) -> Response:
         """Rows of one SELECT over `events` and `calls`."""
         scope = _scope(keys.authenticate(request.scope["headers"]))
-        result = await analytics.sql(await _statement(request), scope)
+        result = await analytics.sql(await _statement(request, limits), scope)
         return json_response(result, _as_of(result.as_of_seq))
 
     return routes
 
 
-async def _statement(request: Request) -> str:
-    body = b""
-    async for piece in request.stream():
-        body += piece
-        if len(body) > _LONGEST_BODY:
-            raise InvalidRequest(
-                f"The statement is longer than {_LONGEST_BODY} bytes.", param="query", status=413
-            )
+async def _statement(request: Request, limits: LimitConfig) -> str:
+    body = await read_body(request.scope, request.receive, limits)
     try:
         return _decode_sql(body).query
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

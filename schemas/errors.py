@@ -13,6 +13,7 @@ NexusError
 └── Internal              500  server_error
 """
 
+from math import ceil
 from typing import Any
 
 import msgspec
@@ -43,10 +44,13 @@ class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
         }
 
     def headers(self) -> dict[str, str]:
-        """`Retry-After` in whole seconds, where waiting helps."""
-        if self.retry_after is None:
-            return {}
-        return {"Retry-After": str(max(1, round(self.retry_after)))}
+        """`Retry-After` in whole seconds, where waiting helps; 408 ends the connection."""
+        headers = {}
+        if self.retry_after is not None:
+            headers["Retry-After"] = str(max(1, ceil(self.retry_after)))
+        if self.status == 408:
+            headers["Connection"] = "close"
+        return headers
 
 
 class NexusError(Exception):

@@ -53,7 +53,7 @@ class _Body(msgspec.Struct):
     max_tokens: Annotated[int, Meta(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Meta(ge=1)] | None = None
     n: Annotated[int, Meta(ge=1, le=128)] | None = None
-    response: Include | None | UnsetType = UNSET
+    response: Include | UnsetType | None = UNSET
     routing: Raw | UnsetType = UNSET
     budget: Raw | UnsetType = UNSET
 
