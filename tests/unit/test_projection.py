@@ -1,0 +1,270 @@
+"""What the ledger becomes in the database: rows, rollups, repeats; each as often as one likes."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from analytics.migrate import SEGMENT
+from analytics.projector import Progress
+from analytics.rows import COLUMNS, Record, columns_of, row_of
+from schemas import subjects
+from schemas.errors import ErrorInfo
+from schemas.events import Event, Outcome, encode_event
+from schemas.usage import Usage
+from tests.ledger_fold import fold, projected
+from tests.sample_events import (
+    NOON,
+    SECOND,
+    attempt_abandoned,
+    attempt_failed,
+    attempt_late,
+    cancelled,
+    complete,
+    failed,
+    first_token,
+    lost,
+    rejected,
+    start,
+)
+from tests.warehouse import config_for, drop, new_id, on_every_backend, record, warehouse
+
+# Two segments and, by the times below, two months.
+EDGE = SEGMENT - 4
+DAY = 86_400 * SECOND
+MEASURED: dict[str, Any] = {
+    "usage": Usage(input=7, output=3, status="reported"),
+    "usage_status": "reported",
+    "cost_nano": 41,
+    "latency_ms": 12.5,
+}
+
+
+def test_a_finished_call_becomes_one_row_with_tokens_cost_and_times() -> None:
+    event = complete(
+        "c1",
+        event_id=new_id(),
+        project="p",
+        usage=Usage(input=5, cached_input=2, output=9, reasoning=1, status="reported"),
+        fence=(3, 1, 2),
+        finish_reason="stop",
+    )
+    row = row_of(record(17, event, stored_us=99))
+    assert row["parked"] == ""
+    assert (row["seq"], row["role"], row["event_type"]) == (17, "worker", "model.request.complete")
+    assert (row["ts"], row["stored_at"]) == (NOON // 1000, 99)
+    assert (row["input_tokens"], row["cached_input_tokens"]) == (5, 2)
+    assert (row["output_tokens"], row["reasoning_tokens"]) == (9, 1)
+    assert (row["cost_nano"], row["latency_ms"], row["ttfb_ms"]) == (1_500, 300.0, None)
+    assert (row["fence"], row["finish_reason"]) == ((3, 1, 2), "stop")
+    assert row["raw"] == encode_event(event)
+
+
+def test_a_failed_call_carries_its_error_and_an_unknown_cost_stays_unknown() -> None:
+    error = ErrorInfo(status=504, type="provider_error", code="timeout", message="Too slow.")
+    row = row_of(record(1, failed("c1", event_id=new_id(), error=error, cost_nano=None)))
+    assert row["cost_nano"] is None
+    assert (row["status"], row["error_type"]) == (504, "provider_error")
+    assert (row["error_code"], row["error_message"]) == ("timeout", "Too slow.")
+
+
+def test_a_late_correction_may_be_negative() -> None:
+    late = attempt_late("c1", event_id=new_id(), usage=Usage(output=-4), cost_nano=-7, corrects=3)
+    row = row_of(record(9, late))
+    assert (row["output_tokens"], row["cost_nano"], row["corrects"]) == (-4, -7, 3)
+
+
+GOOD = encode_event(complete("c1", event_id=new_id()))
+COMPLETE = "ledger.worker.p.model.request.complete"
+
+
+@pytest.mark.parametrize(
+    ("subject", "data", "reason"),
+    [
+        (COMPLETE, b"{", "not JSON"),
+        (COMPLETE, b"", "not JSON"),
+        (COMPLETE, GOOD.replace(b'"c1"', b'"\xff"'), "not JSON"),
+        (COMPLETE, GOOD[:-1] + b',"x":' + b"[" * 100_000, "not JSON"),
+        (COMPLETE, b"[]", "not a valid event"),
+        (COMPLETE, GOOD.replace(b'"v":1', b'"v":"one"'), "not a valid event"),
+        (COMPLETE, GOOD.replace(b'"event_id":"', b'"event_id":"no'), "event_id is not a UUID"),
+        (COMPLETE, GOOD.replace(b'"time":"', b'"time":"x'), "time is not RFC 3339"),
+        (COMPLETE, GOOD.replace(b'"cost_nano":1500', b'"cost_nano":1' + b"0" * 30), "out of range"),
+        (COMPLETE, GOOD.replace(b"model.request.complete", b"model.new.thing"), "unknown type"),
+        ("ledger.worker.p.model.request.failed", GOOD, "another type than its subject says"),
+        ("ledger.ingress.p.model.request.complete", GOOD, "a type this role may not write"),
+        ("ledger.worker", GOOD, "another type than its subject says"),
+    ],
+)
+def test_what_is_no_event_of_ours_is_parked_whole(subject: str, data: bytes, reason: str) -> None:
+    row = row_of(Record(5, subject, 1_000, data))
+    assert reason in row["parked"]
+    assert (row["raw"], row["ts"], row["cost_nano"]) == (data, 1_000, None)
+
+
+@on_every_backend
+async def test_any_bytes_at_all_can_be_stored_and_read_back(backend: str, tmp_path: Path) -> None:
+    config = config_for(backend, tmp_path)
+    valid = msgspec.to_builtins(lost("c", event_id=new_id()))
+    anything = st.integers() | st.floats() | st.text() | st.lists(st.integers(), max_size=3)
+    spoilt = st.dictionaries(st.sampled_from(Outcome.__struct_fields__), anything, max_size=3)
+    bodies = st.binary() | spoilt.map(lambda fields: json.dumps(valid | fields).encode())
+    found: list[Record] = []
+
+    @settings(max_examples=300, database=None, suppress_health_check=list(HealthCheck))
+    @given(st.text(), bodies)
+    def collect(project: str, body: bytes) -> None:
+        subject = subjects.ledger("governor", project, "model.request.lost")
+        found.append(Record(len(found) + 1, subject, NOON // 1000, body))
+
+    collect()
+    async with warehouse(config) as house:
+        await house.projection.add(found)
+        rows = await house.rows("select seq, hex(raw) from events final order by seq")
+        assert [(seq, bytes.fromhex(body)) for seq, body in rows] == [
+            (one.seq, one.data) for one in found
+        ]
+    await drop(config)
+
+
+def _history(random_ids: random.Random) -> list[tuple[int, Event]]:
+    """A ledger over two segments, two months and all kinds of events, with repeats among them."""
+
+    def call(name: str, at: int, **fields: Any) -> dict[str, Any]:
+        known = {"event_id": new_id(), "project": random_ids.choice(("p", "q")), "at_ns": at}
+        return {"call_id": name, **known, **fields}
+
+    later = NOON + 40 * DAY
+    end_a = complete(**call("a", NOON, **MEASURED))
+    end_b = failed(**call("b", later, cost_nano=3))
+    events: list[Event] = [
+        start(**call("a", NOON)),
+        first_token(**call("a", NOON)),
+        end_a,
+        attempt_failed(**call("b", NOON, cost_nano=5)),
+        end_a,
+        complete(**call("a", later, **MEASURED | {"cost_nano": 1})),
+        attempt_abandoned(**call("b", later, usage=Usage(output=2), usage_status="estimated")),
+        end_b,
+        attempt_late(**call("b", later, usage=Usage(output=-1), cost_nano=-2)),
+        end_b,
+        cancelled(**call("c", NOON + 3_600 * SECOND)),
+        rejected(**call("d", later)),
+        lost(**call("e", later)),
+        lost(**call("a", later)),
+        complete(**call("f", NOON, model="m2", **MEASURED)),
+    ]
+    return list(enumerate(events, EDGE))
+
+
+@on_every_backend
+@pytest.mark.parametrize("seed", range(6))
+async def test_rollups_equal_the_ledger_in_any_order_batching_and_repetition(
+    backend: str, seed: int, tmp_path: Path
+) -> None:
+    config = config_for(backend, tmp_path)
+    chance = random.Random(seed)
+    history = _history(chance)
+    deliveries = history + chance.choices(history, k=10)
+    if seed:
+        chance.shuffle(deliveries)
+    async with warehouse(config) as house:
+        while deliveries:
+            batch = [deliveries.pop(0) for _ in range(min(len(deliveries), chance.randint(1, 6)))]
+            await house.projection.add([record(seq, event) for seq, event in batch])
+        assert await projected(house) == fold(history)
+        assert await house.one("select count() from events final") == len(history)
+        assert await house.one("select count() from (select seq from events)") >= len(history)
+        assert await house.projection.contiguous_from(EDGE) == history[-1][0]
+    await drop(config)
+
+
+@on_every_backend
+async def test_a_second_end_counts_its_money_but_no_request_and_a_copy_nothing(
+    backend: str, tmp_path: Path
+) -> None:
+    config = config_for(backend, tmp_path)
+    end = complete("c", event_id=new_id(), **MEASURED)
+    other = complete("c", event_id=new_id(), **MEASURED | {"cost_nano": 1_000})
+    async with warehouse(config) as house:
+        await house.projection.add([record(30, other)])
+        await house.projection.add([record(20, end), record(40, end)])
+        stats = "select sum(requests), sum(cost_nano), sum(latency_count) from model_stats_hourly"
+        assert await house.rows(f"{stats} final") == [(1, 1_041, 1)]
+        assert await house.rows("select seq, copy from repeats final order by seq") == [
+            (30, 0),
+            (40, 1),
+        ]
+        calls = await house.rows(
+            "select call_id, seq, outcome, status, prompt_tokens, cost_nano from public_calls"
+        )
+        assert calls == [("c", 20, "complete", 200, 14, 1_041)]
+        assert await house.one("select sum(cost_nano) from public_events") == 1_041
+    await drop(config)
+
+
+@on_every_backend
+async def test_a_call_costs_what_all_its_attempts_cost(backend: str, tmp_path: Path) -> None:
+    config = config_for(backend, tmp_path)
+    events = [
+        attempt_failed("c", event_id=new_id(), cost_nano=5),
+        complete("c", event_id=new_id(), **MEASURED),
+        attempt_late("c", event_id=new_id(), cost_nano=-2, usage=Usage(output=-1)),
+        failed("unknown", event_id=new_id(), cost_nano=None),
+    ]
+    async with warehouse(config) as house:
+        await house.projection.add([record(seq, event) for seq, event in enumerate(events, 1)])
+        rows = await house.rows(
+            "select call_id, cost_nano, toString(cost_usd), completion_tokens from public_calls "
+            "order by seq"
+        )
+        assert rows == [("c", 44, "0.000000044", 2), ("unknown", None, None, 0)]
+    await drop(config)
+
+
+@on_every_backend
+async def test_what_lies_above_a_sequence_can_be_forgotten_without_a_trace(
+    backend: str, tmp_path: Path
+) -> None:
+    config = config_for(backend, tmp_path)
+    history = _history(random.Random(0))
+    async with warehouse(config) as house:
+        for last in (history[-3][0], SEGMENT - 1, EDGE - 1):
+            await house.projection.add([record(seq, event) for seq, event in history])
+            await house.projection.drop_above(last)
+            kept = [(seq, event) for seq, event in history if seq <= last]
+            assert await projected(house) == fold(kept)
+            assert await house.projection.highest() == (last if kept else 0)
+    await drop(config)
+
+
+async def test_the_first_gap_is_found_wherever_it_is(tmp_path: Path) -> None:
+    async with warehouse(config_for("embedded", tmp_path)) as house:
+        last = 2 * SEGMENT + 5
+        missing = {SEGMENT - 1, SEGMENT, SEGMENT + 700}
+        present = [seq for seq in range(1, last + 1) if seq not in missing]
+        data = columns_of([Record(seq, "", NOON // 1000, b"") for seq in present])
+        await house.writer.insert("events", COLUMNS, data)
+        contiguous = house.projection.contiguous_from
+        assert await contiguous(1) == SEGMENT - 2
+        assert await contiguous(SEGMENT) == SEGMENT - 1
+        assert await contiguous(SEGMENT + 1) == SEGMENT + 699
+        assert await contiguous(SEGMENT + 701) == last
+        assert await contiguous(last + 1) == last
+        assert await contiguous(last + 9) == last + 8
+
+
+@given(st.permutations(range(4, 20)), st.integers(1, 5))
+def test_progress_passes_no_gap(order: list[int], size: int) -> None:
+    progress = Progress(3)
+    done: set[int] = {1, 2, 3}
+    for at in range(0, len(order), size):
+        progress.add(order[at : at + size])
+        done.update(order[at : at + size])
+        assert progress.through == next(seq for seq in range(1, 21) if seq + 1 not in done)
+    assert progress.through == 19
