@@ -267,12 +267,9 @@ def _from_this_machine(request: HTTPConnection) -> bool:
     headers = request.headers
     if request.client is None or "x-forwarded-for" in headers or "forwarded" in headers:
         return False
-    origin = headers.get("origin")
-    return (
-        _is_loopback(request.client.host)
-        and _is_loopback(_host(f"//{headers.get('host', '')}"))
-        and (origin is None or _is_loopback(_host(origin)))
-    )
+    named = [f"//{host}" for host in headers.getlist("host")]
+    places = [request.client.host, *map(_host, (*named, *headers.getlist("origin")))]
+    return bool(named) and all(map(_is_loopback, places))
 
 
 def _host(url: str) -> str:

@@ -166,6 +166,11 @@ class Tail:
         self._known = asyncio.Event()
         self._closed = False
 
+    @property
+    def listeners(self) -> int:
+        """How many listen now."""
+        return len(self._listeners)
+
     async def listen(self, wanted: Wanted, since: int | None = None) -> Listener:
         """A listener to all events after `since`, or from now on. Raises Ahead, Closed.
 

@@ -4,12 +4,9 @@ import asyncio
 import json
 import shutil
 import signal
-import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import nats
@@ -19,123 +16,20 @@ from compose.nats_server import NatsServer
 from ledger import checkpoint, governor
 from ledger.beats import Beats
 from ledger.checkpoint import Checkpoint
-from ledger.connection import Connection, NoResponders, RequestTimeout
 from ledger.governor import Governor
-from ledger.log import Follower, Ledger, Truncated
-from ledger.publisher import Publisher
-from ledger.reader import read_subject
-from ledger.streams import ensure
+from ledger.log import Follower, Truncated
 from schemas import subjects
-from schemas.config import BusConfig, Config
-from schemas.events import Event, RequestLost, decode_event
+from schemas.events import Event, RequestLost
 from schemas.ids import Clock
 from tests import sample_events as sample
-from tests.sample_events import SECOND, writer_of
-
-ROLE = """
-import asyncio, sys
-from ledger.governor import run_governor
-from schemas.config import BusConfig, Config
-from schemas.ids import Clock
-asyncio.run(
-    run_governor(
-        Config(bus=BusConfig(url=sys.argv[1])),
-        Clock(),
-        lambda: print("ready", flush=True),
-        close_after=float(sys.argv[2]),
-    )
-)
-"""
-
-
-class Bus:
-    """A test's own way to the bus: events in the name of any role, questions, what is stored."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self.publisher = Publisher(connection)
-
-    async def append(self, *events: Event, message_id: str = "") -> int:
-        seq = 0
-        for event in events:
-            ledger = Ledger(self.publisher, writer_of(event))
-            seq = (await ledger.append(event, message_id)).seq
-        return seq
-
-    async def events(self) -> list[Any]:
-        stored = await read_subject(self.connection, subjects.LEDGER, ">")
-        return [decode_event(record.data) for record in stored]
-
-    async def lost(self) -> list[str]:
-        return [event.call_id for event in await self.events() if isinstance(event, RequestLost)]
-
-    async def state(self) -> dict[str, Any]:
-        answer = await self.connection.request(subjects.GOVERNOR_STATE, timeout=2.0)
-        state: dict[str, Any] = msgspec.json.decode(answer.data)
-        return state
-
-    async def metrics(self) -> list[str]:
-        answer = await self.connection.request(subjects.GOVERNOR_METRICS, timeout=2.0)
-        return answer.data.decode().splitlines()
-
-
-@asynccontextmanager
-async def bus_at(url: str) -> AsyncIterator[Bus]:
-    config = Config(bus=BusConfig(url=url))
-    connection = await Connection.connect(config.bus, name="test")
-    await ensure(connection, config)
-    try:
-        yield Bus(connection)
-    finally:
-        await connection.close()
+from tests.governed_bus import Bus, bus_at, governing, until
+from tests.sample_events import SECOND
 
 
 @pytest.fixture
 async def bus(nats_url: str) -> AsyncIterator[Bus]:
     async with bus_at(nats_url) as bus:
         yield bus
-
-
-class Role:
-    """A governor in a process of its own."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-
-    async def ends(self) -> int:
-        async with asyncio.timeout(10):
-            return await self._process.wait()
-
-    async def ends_with(self, how: signal.Signals) -> int:
-        if self._process.returncode is None:
-            self._process.send_signal(how)
-        return await self.ends()
-
-
-@asynccontextmanager
-async def governing(url: str, close_after: float = 0.2) -> AsyncIterator[Role]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", ROLE, url, str(close_after), stdout=asyncio.subprocess.PIPE
-    )
-    assert process.stdout is not None
-    role = Role(process)
-    try:
-        async with asyncio.timeout(20):
-            assert await process.stdout.readline() == b"ready\n"
-        yield role
-    finally:
-        await role.ends_with(signal.SIGKILL)
-
-
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 15.0) -> None:
-    async with asyncio.timeout(seconds):
-        while True:
-            try:
-                if await condition():
-                    return
-            except (NoResponders, RequestTimeout):
-                pass
-            await asyncio.sleep(0.02)
 
 
 async def caught_up(bus: Bus, seq: int) -> None:
