@@ -195,14 +195,11 @@ def tail(pattern: str, since: int | None, as_json: bool) -> None:
     One line per event of the ledger until Ctrl-C; goes on where it was when the gateway at
     NEXUS_URL restarts. The same events are on the bus, under agent.events.>, for any NATS client.
     """
-    from fnmatch import fnmatchcase
-
     from compose import client, show
 
     try:
-        for event in client.events(client.address(os.environ), since):
-            if fnmatchcase(event.type, pattern):
-                click.echo(event.data if as_json else show.event(event))
+        for event in client.events(client.address(os.environ), since, pattern):
+            click.echo(event.data if as_json else show.event(event))
     except client.Failed as error:
         _refuse(str(error), 1)
     except KeyboardInterrupt:

@@ -10,13 +10,12 @@ import msgspec
 
 from compose.claims import read_token
 from compose.consistency import DEV_KEY
-from workers.sse import BrokenStream, Parser
+from workers.sse import BrokenStream, Event, Parser
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0)
-# The gateway says something at least every few seconds, if only that it lives.
-_SILENCE = httpx.Timeout(60.0, connect=5.0)
 _PAUSE = 0.5
+_COME_BACK = "too_slow"
 
 
 class Failed(Exception):
@@ -76,33 +75,43 @@ def ask(gateway: Address, query: str) -> Answer:
         raise Failed(f"{url} does not answer like a Nexus gateway: {error}") from error
 
 
-def events(gateway: Address, since: int | None) -> Iterator[LedgerEvent]:
-    """What the ledger holds after sequence `since` (None: from now on) and then what is added.
+def events(gateway: Address, since: int | None, pattern: str) -> Iterator[LedgerEvent]:
+    """Events of types that match `pattern` (`*` and `?`), for ever, in the order of the ledger.
 
-    Goes on where it was after a lost connection. Raises Failed when there is no gateway at the
-    start, or it refuses.
+    They begin after sequence `since` (None: now) and go on where they were after a lost
+    connection. Raises Failed when there is no gateway at the start, or it refuses.
     """
     last_id = None if since is None else str(since)
     met = False
-    with httpx.Client(timeout=_SILENCE) as http:
+    with httpx.Client(timeout=_TIMEOUT, params={"type": pattern}) as http:
         while True:
             headers = {**gateway.headers(), "Accept": "text/event-stream"}
             if last_id is not None:
                 headers["Last-Event-ID"] = last_id
             try:
                 with http.stream("GET", f"{gateway.url}/events", headers=headers) as response:
-                    if response.status_code != 200 and not (met and response.status_code >= 500):
-                        raise Failed(_told(response.status_code, response.read()))
-                    met = True
-                    parser = Parser()
-                    for block in response.iter_bytes():
-                        for sent in parser.feed(block):
-                            last_id = sent.id.decode() or last_id
+                    if response.status_code == 200:
+                        met = True
+                        for sent in _server_sent(response):
+                            last_id = sent.id.decode()
                             yield LedgerEvent(sent.data, msgspec.json.decode(sent.data))
+                    elif not met or response.status_code < 500:
+                        raise Failed(_told(response.status_code, response.read()))
             except (httpx.HTTPError, httpx.InvalidURL, BrokenStream) as error:
                 if not met:
                     raise _unreachable(gateway, error) from error
             time.sleep(_PAUSE)
+
+
+def _server_sent(response: httpx.Response) -> Iterator[Event]:
+    """The events of one connection; raises Failed for an error that coming back will not mend."""
+    parser = Parser()
+    for block in response.iter_bytes():
+        for sent in parser.feed(block):
+            if sent.name != b"error":
+                yield sent
+            elif _error(sent.data).get("code") != _COME_BACK:
+                raise Failed(_told(response.status_code, sent.data))
 
 
 def _unreachable(gateway: Address, error: Exception) -> Failed:
@@ -114,8 +123,15 @@ def _unreachable(gateway: Address, error: Exception) -> Failed:
 
 def _told(status: int, body: bytes) -> str:
     """The gateway's own words for a refusal, else its status."""
-    try:
-        said = str(msgspec.json.decode(body)["error"]["message"])
-    except (msgspec.DecodeError, KeyError, TypeError):
+    said = _error(body).get("message")
+    if said is None:
         return f"the gateway answered with status {status}"
-    return f"{said} (status {status}; NEXUS_TOKEN is what is sent)" if status == 401 else said
+    return f"{said} (it was NEXUS_TOKEN, or its default)" if status == 401 else str(said)
+
+
+def _error(body: bytes) -> dict[str, Any]:
+    """What stands under `error`; nothing when the body is not in the one error shape."""
+    try:
+        return msgspec.json.decode(body, type=dict[str, dict[str, Any]])["error"]
+    except (msgspec.DecodeError, KeyError):
+        return {}

@@ -86,6 +86,7 @@ VARIABLES = (
     Variable("NEXUS_NATS_NKEY_SEED", ("bus", "nkey_seed"), str),
     Variable("NEXUS_NATS_TLS_CA", ("bus", "tls_ca"), str),
     Variable("NEXUS_CLICKHOUSE_URL", ("clickhouse_url",), str),
+    Variable("NEXUS_DRAIN_SECONDS", ("drain",), number),
     Variable("NEXUS_MOCK", ("mock_all",), switch),
     Variable("ADMIN_TOKEN", ("admin_token",), str),
     Variable("GATEWAY_API_KEYS", ("api_keys",), items),

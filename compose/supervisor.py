@@ -17,12 +17,12 @@ from compose.nats_server import NatsServerError
 log = logging.getLogger("nexus.up")
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_BUS_STOPS_BY = 4.4
+_BUS_STOPS_BY = 4.7
 _SHORTEST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
 _PROVEN_AFTER = 10.0
 _TRIES_BEFORE_SERVING = 3
-_DEATH_TAKES = 0.5
+_DEATH_TAKES = 0.3
 
 
 class Process(Protocol):

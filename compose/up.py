@@ -8,8 +8,9 @@ import sysconfig
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from compose import claims, environment, logs
 from compose.banner import Facts, Progress, banner
@@ -24,8 +25,23 @@ Durability = Literal["normal", "strict"]
 
 _SYNC_INTERVAL: dict[Durability, str] = {"normal": "1s", "strict": "always"}
 _PACKAGES = Path(__file__).resolve().parents[1]
-# Seconds after the begin of a stop at which a role is killed; all is over within five.
-_STOP_BY: dict[Role, float] = {"ingress": 2.2, "worker": 3.2, "governor": 3.6, "analytics": 4.2}
+
+
+class _Patience(NamedTuple):
+    """Seconds that a stop leaves a role: for running calls, and until it is killed, from the
+    begin of the whole stop. All is over within five."""
+
+    drain: float
+    stop_by: float
+
+
+# Once the ingress is gone nobody waits for an answer, so the worker need not finish what is left.
+_PATIENCE: dict[Role, _Patience] = {
+    "ingress": _Patience(drain=1.0, stop_by=2.0),
+    "worker": _Patience(drain=0.5, stop_by=3.2),
+    "governor": _Patience(drain=0.5, stop_by=3.7),
+    "analytics": _Patience(drain=0.5, stop_by=4.5),
+}
 
 
 @dataclass(frozen=True)
@@ -128,10 +144,10 @@ class _Machine:
     def stages(self) -> list[Stage]:
         """The roles in the order in which they stop."""
         return [
-            Stage(self._children("ingress", self._shape.ingresses), _STOP_BY["ingress"]),
-            Stage(self._children("worker", self._shape.workers), _STOP_BY["worker"]),
-            Stage(self._children("governor"), _STOP_BY["governor"], essential=False),
-            Stage(self._children("analytics"), _STOP_BY["analytics"], essential=False),
+            self._stage("ingress", self._shape.ingresses),
+            self._stage("worker", self._shape.workers),
+            self._stage("governor", essential=False),
+            self._stage("analytics", essential=False),
         ]
 
     def facts(self, seconds: float) -> Facts:
@@ -146,14 +162,16 @@ class _Machine:
             seconds=seconds,
         )
 
-    def _children(self, role: Role, count: int = 1) -> list[Child]:
+    def _stage(self, role: Role, count: int = 1, *, essential: bool = True) -> Stage:
         names = [role] if count == 1 else [f"{role}-{number + 1}" for number in range(count)]
         # -P: the directory we were started in must not be searched for modules.
         argv = [sys.executable, "-P", "-m", "compose.cli", role]
         listen_fds = (self._listen_fd,) if role == "ingress" else ()
-        return [Child(name, argv, self._environment, listen_fds) for name in names]
+        environ = partial(self._environment, role)
+        children = [Child(name, argv, environ, listen_fds) for name in names]
+        return Stage(children, _PATIENCE[role].stop_by, essential)
 
-    def _environment(self) -> Mapping[str, str]:
+    def _environment(self, role: Role) -> Mapping[str, str]:
         """What was decided here goes to every child as variables, which win over the file."""
         settings = {
             "host": self._config.host,
@@ -164,6 +182,7 @@ class _Machine:
             "api_keys": self._config.api_keys,
             "admin_token": self._token.value,
             "bus.url": self.bus.server.url,
+            "drain": _PATIENCE[role].drain,
         }
         file = {} if self._config_file is None else {"CONFIG_PATH": self._config_file}
         own = {**environment.for_child(settings), LISTEN_FD: str(self._listen_fd)}

@@ -131,7 +131,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `providers` holds those that can be used: a provider whose key is not set is not in it.
     `default_provider` answers names that nothing else knows; `attempt_timeout` bounds one attempt
-    of every model that has no `timeout` of its own.
+    of every model that has no `timeout` of its own. `drain` is how long a process that was asked to
+    stop lets running calls go on.
     """
 
     host: str = "127.0.0.1"
@@ -148,6 +149,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     admin_token: str = ""
     metrics_require_key: bool = False
     call_deadline: Seconds = 600.0
+    drain: Seconds = 10.0
     queue: QueueConfig = QueueConfig()
     limits: LimitConfig = LimitConfig()
     default_provider: str = ""

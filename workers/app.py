@@ -26,7 +26,6 @@ from workers.run import Runner
 
 log = logging.getLogger("nexus.worker")
 
-_DRAIN = 20.0
 _HAND_BACK = 2.0
 _CHECK_EVERY = 1.0
 
@@ -59,14 +58,14 @@ class Pools:
             for puller in self._pullers:
                 puller.check()
 
-    async def drain(self) -> None:
-        """Take no more; let what runs finish, then hand back what is left."""
+    async def drain(self, patience: float) -> None:
+        """Take no more; let what runs finish for `patience` seconds, then hand back the rest."""
         for puller in self._pullers:
             puller.stop()
         left = {task for puller in self._pullers for task in puller.running}
-        for patience in (_DRAIN, _HAND_BACK):
+        for timeout in (patience, _HAND_BACK):
             if left:
-                _, left = await asyncio.wait(left, timeout=patience)
+                _, left = await asyncio.wait(left, timeout=timeout)
             for task in left:
                 task.cancel()
 
@@ -116,7 +115,7 @@ def create_worker(
             try:
                 yield
             finally:
-                await work.drain()
+                await work.drain(config.drain)
                 for task in tasks:
                     task.cancel()
         for provider in providers.values():
