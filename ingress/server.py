@@ -13,8 +13,6 @@ from ingress.http1 import guarded
 from schemas.config import Config
 from schemas.ids import Clock
 
-_GRACEFUL = 10
-
 
 class Server(uvicorn.Server):
     """uvicorn under a supervisor: it says when it listens; a signal drains it, and it returns
@@ -74,7 +72,7 @@ def server(
             proxy_headers=False,
             backlog=4096,
             timeout_keep_alive=75,
-            timeout_graceful_shutdown=_GRACEFUL,
+            timeout_graceful_shutdown=max(1, round(config.drain)),
         ),
         on_listening,
         on_stopping,
