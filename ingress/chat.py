@@ -26,7 +26,7 @@ from ledger.reader import Unreadable
 from schemas.call import Call
 from schemas.config import Config
 from schemas.errors import ErrorInfo, Internal, NexusError, ProviderFailed, Unavailable
-from schemas.frames import Chunk, Failure, Finish
+from schemas.frames import Chunk, Failure, Finish, decode_parts
 from schemas.ids import Clock
 from schemas.money import usd
 
@@ -143,6 +143,9 @@ class ChatCompletions:
                 left = (overdue_ns - clock.now_ns()) / 1e9
                 frame = await reply.next(min(_SILENCE, max(left, 0.0)))
                 if isinstance(frame, Chunk):
+                    if frame.parts_ref:
+                        stored = await self._gateway.blobs.get(frame.parts_ref)
+                        frame = msgspec.structs.replace(frame, parts=decode_parts(stored))
                     await answer.stream(openai.chunks(frame))
                 elif isinstance(frame, Finish):
                     return await self._finish(call, request, frame, answer)
@@ -154,7 +157,7 @@ class ChatCompletions:
                     await answer.stream(openai.KEEP_ALIVE)
         except Interrupted:
             return _running_on(await answer.fail(_broken("was taken over midway").info))
-        except Gap:
+        except (Gap, BlobGone, Unreadable):
             return _running_on(await answer.fail(_broken("lost a part on the way").info))
         return Outcome(status=499, code="client_disconnect", runs_on=True)
 

@@ -53,13 +53,15 @@ class Open(msgspec.Struct, frozen=True, array_like=True, tag="o"):
 class Chunk(msgspec.Struct, frozen=True, array_like=True, tag="c"):
     """Deltas that arrived together: each part is one canonical `chat.completion.chunk` as JSON.
 
-    `text_bytes` is the size of the text in them, for an estimate should nobody report usage.
+    `text_bytes` is the size of the text in them, for an estimate should nobody report usage. Parts
+    too large for the bus lie in the object store under `parts_ref` instead, see `encode_parts`.
     """
 
     fence: Fence
     index: int
     parts: tuple[bytes, ...]
     text_bytes: int = 0
+    parts_ref: str = ""
 
 
 class Moved(msgspec.Struct, frozen=True, array_like=True, tag="m"):
@@ -118,6 +120,8 @@ End = Finish | Failure
 
 encode_frame = msgspec.msgpack.Encoder().encode
 decode_frame = msgspec.msgpack.Decoder(Frame).decode
+encode_parts = encode_frame
+decode_parts = msgspec.msgpack.Decoder(tuple[bytes, ...]).decode
 
 
 def message_id_of_frame(call_id: str, fence: Fence) -> str:

@@ -131,8 +131,10 @@ class ChunkFolder:
                 self._take(event)
 
     def _take(self, event: Event) -> None:
+        # JSON over several lines stays one line of our own event.
+        data = event.data.replace(b"\n", b" ")
         try:
-            chunk = _decode_fields(event.data)
+            chunk = _decode_fields(data)
             raw_choices = _given(chunk.get("choices"))
             choices = [] if raw_choices is None else _decode_choices(raw_choices)
         except NOT_AS_ASKED as error:

@@ -31,6 +31,7 @@ from schemas.frames import (
     Moved,
     Timings,
     encode_frame,
+    encode_parts,
     message_id_of_frame,
 )
 from schemas.ids import Clock, rfc3339
@@ -55,6 +56,12 @@ _DEADLINE = ErrorInfo(
     type="provider_error",
     code="timeout",
     message="The call did not finish before its deadline. Ask for less or raise the deadline.",
+)
+_BUG = ErrorInfo(
+    status=500,
+    type="server_error",
+    code="internal_error",
+    message="The gateway failed; its log says why.",
 )
 _STOPPING = ErrorInfo(
     status=503,
@@ -171,6 +178,12 @@ class Runner:
             return self._failure(running, _DEADLINE, cost_known=False)
         except BlobGone as gone:
             return self._failure(running, _body_gone(gone))
+        except (Unresolved, Unreadable):
+            raise
+        except Exception:
+            # Given back to the queue, it would fail the same way at every delivery.
+            log.exception("call failed inside the worker", extra={"call_id": call.id})
+            return self._failure(running, _BUG, cost_known=False)
 
     async def _follow_plan(self, running: Running) -> End | None:
         """Tries the targets in order, each a few times, until one ends the call."""
@@ -244,7 +257,10 @@ class Runner:
                 if timings.first_byte is None:
                     timings = self._timings(call, piece.first_byte, piece.sent)
                     self._record_streaming(running, timings)
-                if piece.parts:
+                if sum(map(len, piece.parts)) > self._blobs.inline_limit:
+                    parts_ref = await self._put(running, encode_parts(piece.parts))
+                    self._connection.publish(subject, running.chunk(piece, parts_ref))
+                elif piece.parts:
                     self._connection.publish(subject, running.chunk(piece))
         raise AssertionError("a provider's stream ends with StreamEnd or raises")
 
@@ -253,7 +269,7 @@ class Runner:
     ) -> Finish:
         call, reference = running.call, ""
         if len(body) > self._blobs.inline_limit:
-            reference, body = await self._blobs.put(f"{call.id}-answer", body), b""
+            reference, body = await self._put(running, body), b""
         cost, price_id = _cost(usage, call.target)
         return Finish(
             fence=running.fence,
@@ -271,6 +287,12 @@ class Runner:
             body=body,
             body_ref=reference,
         )
+
+    async def _put(self, running: Running, content: bytes) -> str:
+        """Stores what the next frame cannot hold, apart from what other attempts have stored."""
+        fence = running.fence
+        name = f"{running.call.id}-{fence.job}-{fence.delivery}-{fence.attempt}-{running.index + 1}"
+        return await self._blobs.put(name, content)
 
     def _failure(
         self,

@@ -73,10 +73,12 @@ class Running:
         self.index += 1
         return self.index
 
-    def chunk(self, deltas: Deltas) -> bytes:
+    def chunk(self, deltas: Deltas, parts_ref: str = "") -> bytes:
         """The next chunk frame, kept until the server has surely seen it."""
         self.text_bytes += deltas.text_bytes
-        frame = encode_frame(Chunk(self.fence, self.next_index(), deltas.parts, deltas.text_bytes))
+        parts = () if parts_ref else deltas.parts
+        index = self.next_index()
+        frame = encode_frame(Chunk(self.fence, index, parts, deltas.text_bytes, parts_ref))
         self.unconfirmed.append(frame)
         return frame
 

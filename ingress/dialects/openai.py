@@ -183,7 +183,10 @@ def _extend(fields: dict[str, Any], finish: Finish, include: Include) -> None:
 
 
 def usage_fields(usage: Usage) -> dict[str, Any]:
-    """Usage as OpenAI prints it, plus `cache_hit_tokens`; null counts when nobody counted."""
+    """Usage as OpenAI prints it, plus `cache_hit_tokens`; null counts when nobody counted.
+
+    The details are there where one of them is not zero.
+    """
     if usage.status == "unknown":
         return {"prompt_tokens": None, "completion_tokens": None, "total_tokens": None}
     fields: dict[str, Any] = {
@@ -193,6 +196,12 @@ def usage_fields(usage: Usage) -> dict[str, Any]:
     }
     if usage.cached_input:
         fields["cache_hit_tokens"] = usage.cached_input
+    went_in = {"cached_tokens": usage.cached_input, "audio_tokens": usage.audio_input}
+    came_out = {"reasoning_tokens": usage.reasoning, "audio_tokens": usage.audio_output}
+    if any(went_in.values()):
+        fields["prompt_tokens_details"] = went_in
+    if any(came_out.values()):
+        fields["completion_tokens_details"] = came_out
     return fields
 
 
