@@ -9,6 +9,7 @@ from schemas.config import Config
 from schemas.errors import Unauthenticated
 
 Headers = list[tuple[bytes, bytes]]
+OUR_PREFIX = b"nx-"
 
 
 class Principal(msgspec.Struct, frozen=True):
@@ -23,6 +24,7 @@ class Keys:
 
     def __init__(self, config: Config) -> None:
         self._by_digest: dict[bytes, Principal] = {}
+        self._lengths = {len(key.encode()) for key in (*config.api_keys, config.admin_token)}
         for key in config.api_keys:
             digest = _digest(key.encode())
             tenant = Tenant(key_id=f"key_{digest.hex()[:12]}")
@@ -57,6 +59,14 @@ class Keys:
         raise Unauthenticated(
             "No API key was sent. Send it as 'Authorization: Bearer <key>' or 'X-API-Key: <key>'.",
             code="missing_api_key",
+        )
+
+    def hold_any(self, text: bytes) -> bool:
+        """Whether a word of the text is one of these keys, or begins like any key of ours."""
+        return any(
+            word.startswith(OUR_PREFIX)
+            or (len(word) in self._lengths and _digest(word) in self._by_digest)
+            for word in text.split()
         )
 
 

@@ -99,7 +99,7 @@ class ChatCompletions:
                 deadline_ns=received_ns + int(gateway.config.call_deadline * 1e9),
                 stream=request.stream,
                 body=request.body,
-                headers=forwarded(scope["headers"]),
+                headers=forwarded(scope["headers"], gateway.keys),
             )
             ledgered = True
             outcome = await self._run(call, request, receive, answer)

@@ -25,17 +25,25 @@ _NEVER_PASSED_ON = frozenset(
 )
 
 
-def passed_on(client: Mapping[str, str], own: Mapping[str, str]) -> Mapping[str, str]:
+_OF_VENDORS = ("openai-", "anthropic-")
+
+
+def passed_on(
+    client: Mapping[str, str], own: Mapping[str, str], vendor: str = ""
+) -> Mapping[str, str]:
     """The gateway's `own` headers and, behind them, those of the client.
 
-    Left out are the client's that are about its own connection, body or credentials, that we set
-    ourselves (in any case of letters), or that hold what HTTP cannot carry.
+    Left out are the client's that are about its own connection, body or credentials, that are for
+    another vendor than `vendor`, that we set ourselves (in any case of letters), or that hold what
+    HTTP cannot carry.
     """
     if not client:
         return own
     never = _NEVER_PASSED_ON.union(name.lower() for name in own)
     merged = dict(own)
     for name, value in client.items():
-        if name.lower() not in never and not any(mark in value for mark in "\r\n\0"):
+        lower = name.lower()
+        foreign = lower.startswith(_OF_VENDORS) and not lower.startswith(f"{vendor}-")
+        if not foreign and lower not in never and not any(mark in value for mark in "\r\n\0"):
             merged[name] = value
     return merged

@@ -27,6 +27,8 @@ class OpenAI:
         self.name = name
         self._http = http
         self.url = _chat_url(name, config.base_url)
+        is_openai = name == "openai" or (URL(self.url).host or "").endswith(".openai.com")
+        self._vendor = "openai" if is_openai else ""
         self._headers = {"Content-Type": "application/json", **config.headers}
         if config.api_key:
             self._headers["Authorization"] = f"Bearer {config.api_key}"
@@ -79,7 +81,7 @@ class OpenAI:
         """The answer's head, if it is a success; else what the provider said as AttemptFailed."""
         reply = await self._http.post(
             self.url,
-            headers=passed_on(ask.headers, self._headers),
+            headers=passed_on(ask.headers, self._headers, self._vendor),
             body=canonical_request(ask, self._failures),
             timeouts=ask.timeouts,
             stream=ask.stream,
