@@ -1,6 +1,7 @@
 """Keeps a bus and the processes around it alive, and ends them in order."""
 
 import logging
+import math
 import os
 import selectors
 import signal
@@ -74,7 +75,7 @@ class _Life:
     was_ready: bool = False
     started: float = 0.0
     pause: float = 0.0
-    again_at: float = 0.0
+    start_at: float = 0.0
     ended_early: int = 0
 
     def next_pause(self, now: float) -> float:
@@ -85,7 +86,8 @@ class _Life:
 
 
 class Supervisor:
-    """Starts the bus, then all stages at once; restarts what dies; stops by stages, the bus last.
+    """Starts the bus, then all that is essential at once, then the rest; restarts what dies; stops
+    by stages, the bus last.
 
     `on_ready(name, seconds)` is called for each first readiness, `on_serving()` once all that is
     essential is ready, `on_stop()` when a stop begins. Run it in the main thread: it takes over the
@@ -107,7 +109,10 @@ class Supervisor:
             for stage in stages
         ]
         self._stages.append(([self._bus], _BUS_STOPS_BY))
-        self._lives = [self._bus, *(life for lives, _ in self._stages[:-1] for life in lives)]
+        self._lives = [life for lives, _ in self._stages for life in lives]
+        for life in self._lives:
+            # What can wait would only slow the start of what cannot: loading code takes processors.
+            life.start_at = 0.0 if life.essential else math.inf
         self._on_ready = on_ready
         self._on_serving = on_serving
         self._on_stop = on_stop
@@ -124,12 +129,11 @@ class Supervisor:
         """
         with self._signals():
             try:
-                for life in self._lives:
-                    self._start(life)
+                self._start(self._bus)
                 while not self._stops_asked:
+                    self._start_what_is_due()
                     self._wait(self._until_next_start())
                     self._notice_the_dead()
-                    self._start_again()
             except _Interrupted:
                 pass
             finally:
@@ -177,6 +181,8 @@ class Supervisor:
         finally:
             self._bus_is_starting = False
         life.running = True
+        extra = {"child": life.process.name, "pid": life.process.pid}
+        log.info("%s started", life.process.name, extra=extra)
         if ready_fd is None:
             self._is_ready(life)
         else:
@@ -205,6 +211,9 @@ class Supervisor:
         if not self._serving and all(life.ready for life in self._lives if life.essential):
             self._serving = True
             self._on_serving()
+            for other in self._lives:
+                if not other.essential:
+                    other.start_at = 0.0
 
     def _notice_the_dead(self) -> None:
         now = time.monotonic()
@@ -215,7 +224,7 @@ class Supervisor:
     def _ended(self, life: _Life, now: float, how: str, code: int | None = None) -> None:
         life.running = life.ready = False
         life.pause = life.next_pause(now)
-        life.again_at = now + life.pause
+        life.start_at = now + life.pause
         fields = {"child": life.process.name, "pid": life.process.pid, "exit_code": code}
         log.warning("%s %s", life.process.name, how, extra={**fields, "again_in_s": life.pause})
         if not self._serving and life.essential and not life.was_ready:
@@ -224,20 +233,17 @@ class Supervisor:
                 raise StartFailed(f"{life.process.name} does not start: it {how} each time")
 
     def _until_next_start(self) -> float | None:
-        waiting = [life.again_at for life in self._lives if not life.running]
-        return max(0.0, min(waiting) - time.monotonic()) if waiting else None
+        first = min((life.start_at for life in self._lives if not life.running), default=math.inf)
+        return None if first == math.inf else max(0.0, first - time.monotonic())
 
-    def _start_again(self) -> None:
+    def _start_what_is_due(self) -> None:
         for life in self._lives:
             now = time.monotonic()
-            if not life.running and life.again_at <= now and not self._stops_asked:
+            if not life.running and life.start_at <= now:
                 try:
                     self._start(life)
                 except (OSError, NatsServerError) as error:
                     self._ended(life, now, f"could not be started: {error}")
-                else:
-                    extra = {"child": life.process.name, "pid": life.process.pid}
-                    log.info("%s started again", life.process.name, extra=extra)
 
     def _stop(self) -> None:
         """Stop stage by stage; what does not stop in time, or after a second signal, is killed."""

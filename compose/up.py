@@ -56,7 +56,7 @@ class Shape:
 def up(loaded: Loaded, config_file: str | None, shape: Shape) -> int:
     """Serve until a signal ends it; the result is the exit code.
 
-    Takes the data directory and the port, starts everything at once and keeps it alive. Raises
+    Takes the data directory and the port, starts everything and keeps it alive. Raises
     claims.CannotStart when one of the two cannot be taken; nothing was started then.
     """
     begun = time.monotonic()

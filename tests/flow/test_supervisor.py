@@ -228,9 +228,10 @@ def test_it_serves_although_what_is_not_essential_is_not_ready(supervised: Start
 
 def test_it_does_not_serve_before_all_that_is_essential_is_ready(supervised: Start) -> None:
     one = supervised(ingress_2="silent")
-    until(lambda: len(one.all_pids()) == 5)
+    until(lambda: len(one.all_pids()) == 4)
     assert one.stop() == 0
     assert not one.said("serving")
+    assert not one.pids("analytics")
 
 
 def test_a_start_that_cannot_succeed_ends_with_the_reason(supervised: Start) -> None:
