@@ -16,6 +16,7 @@ import msgspec
 import nats
 import pytest
 from nats.aio.client import Client
+from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 
 from analytics import migrate
@@ -106,6 +107,7 @@ class Ledger:
     def __init__(self, connection: Client) -> None:
         self.connection = connection
         self.js: JetStreamContext = connection.jetstream(timeout=2)
+        self.on_reconnect: Callable[[], None] = lambda: None
 
     async def create(self) -> None:
         await self.js.add_stream(
@@ -128,6 +130,14 @@ class Ledger:
         ]
         return max(ack.seq for ack in await asyncio.gather(*waiting))
 
+    async def is_reached(self) -> bool:
+        """Whether the server answers again; a socket that is dead may still look open."""
+        try:
+            await self.connection.flush(timeout=1)
+        except (NatsError, OSError):
+            return False
+        return True
+
     async def acked(self) -> int:
         """The sequence up to which the projector has acknowledged everything."""
         info = await self.js.consumer_info(subjects.LEDGER, "analytics")
@@ -141,11 +151,19 @@ async def ledger(url: str) -> AsyncIterator[Ledger]:
     async def quiet(_: Exception) -> None:
         pass
 
+    async def reconnected() -> None:
+        stream.on_reconnect()
+
     connection = await nats.connect(
-        url, error_cb=quiet, max_reconnect_attempts=-1, reconnect_time_wait=0.05
+        url,
+        error_cb=quiet,
+        reconnected_cb=reconnected,
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=0.05,
     )
+    stream = Ledger(connection)
     try:
-        yield Ledger(connection)
+        yield stream
     finally:
         await connection.close()
 
