@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import math
 import os
 import ssl
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ from schemas.config import MEGABYTE
 from schemas.ids import Clock
 from workers.failures import Failures
 from workers.providers.base import AttemptFailed
+from workers.watch import Watch
 
 MAX_BODY_BYTES = 64 * MEGABYTE
 _MAX_ERROR_BYTES = MEGABYTE // 16
@@ -34,13 +36,18 @@ _LEAVE_WITHIN = 1.0
 
 
 class _Trip:
-    """What one request has been through: when it went out, and whether on a used connection."""
+    """What one request has been through: when it went out, and whether on a used connection.
 
-    __slots__ = ("reused", "sent")
+    From then on `head` runs, if the time for the head of the answer counts from there.
+    """
+
+    __slots__ = ("head", "head_within", "reused", "sent")
 
     def __init__(self) -> None:
         self.sent: float | None = None
         self.reused = False
+        self.head: asyncio.Timeout | None = None
+        self.head_within = 0.0
 
 
 _trip: ContextVar[_Trip] = ContextVar("trip")
@@ -72,6 +79,8 @@ class _Connector(aiohttp.TCPConnector):
         trip.reused = protocol in self._used
         if not trip.reused:
             self._used.add(protocol)
+        if trip.head is not None:
+            trip.head.reschedule(asyncio.get_running_loop().time() + trip.head_within)
         return connection
 
 
@@ -88,6 +97,7 @@ class Reply:
         "_leaving",
         "_left",
         "_response",
+        "_watch",
         "first_byte",
         "sent",
     )
@@ -95,6 +105,7 @@ class Reply:
     def __init__(
         self,
         response: aiohttp.ClientResponse,
+        watch: Watch,
         sent: float,
         idle: float | None,
         failures: Failures,
@@ -102,6 +113,7 @@ class Reply:
         leaving: "set[Reply]",
     ) -> None:
         self._response = response
+        self._watch = watch
         self._idle = idle
         self._failures = failures
         self._clock = clock
@@ -126,24 +138,19 @@ class Reply:
 
     async def next_block(self) -> bytes:
         """What the next read of the socket brought, decompressed; empty at the end of the body."""
+        self._watch.begin()
         try:
             block = await self._response.content.readany()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            if isinstance(error, TimeoutError):
+        except (aiohttp.ClientError, OSError) as error:
+            if self._watch.timed_out:
                 raise self._failures.timed_out("did not go on with its answer") from error
             raise self._failures.broken("broke off in the middle of its answer") from error
+        self._watch.end()
         if not self.first_byte:
             self.first_byte = self._clock.monotonic()
-            self._expect_idle()
+            if self._idle is not None:
+                self._watch.change(self._idle)
         return block
-
-    def _expect_idle(self) -> None:
-        """From the first block on a stream is bounded by its idle gap, not by the first byte."""
-        connection = self._response.connection
-        if self._idle is None or connection is None or connection.protocol is None:
-            return
-        connection.protocol.read_timeout = self._idle
-        connection.protocol.start_timeout()
 
     async def read(self, limit: int = MAX_BODY_BYTES) -> bytes:
         """The rest of the body; AttemptFailed if it is longer than `limit` bytes."""
@@ -169,6 +176,7 @@ class Reply:
 
     def close(self) -> None:
         """Frees the connection: for reuse if the body was read to its end, else it is closed."""
+        self._watch.stop()
         if not self._left:
             self._response.release()
 
@@ -221,31 +229,36 @@ class Http:
     ) -> Reply:
         """Sends `body` and waits for the head of the answer, whatever its status.
 
-        A stream may take `first_byte` seconds from the sent request to the first byte, and as long
-        again from the head to the first byte of the body; a single answer `total` for everything.
+        A stream may take `first_byte` seconds from the sent request to the head, as long again to
+        the first block of the body, and then `idle` to each further one; a single answer may take
+        `total` for everything. Connecting is bounded by `connect`, and free on a kept connection.
         Raises AttemptFailed, with `reached` false if the request certainly was not read.
         """
-        _trip.set(trip := _Trip())
         to, proxy = _route(url)
-        head_within = timeouts.connect + timeouts.first_byte if stream else None
+        _trip.set(trip := _Trip())
         try:
-            async with asyncio.timeout(head_within):
+            async with asyncio.timeout(None if stream else timeouts.total) as head:
+                if stream:
+                    trip.head, trip.head_within = head, timeouts.first_byte
                 response = await self._session.post(
                     to,
                     data=body if len(body) <= _LARGE_BODY else io.BytesIO(body),
                     headers=headers,
                     allow_redirects=False,
-                    timeout=_limits(timeouts, stream),
+                    timeout=_connecting(timeouts.connect),
                     proxy=proxy,
                 )
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, OSError) as error:
             raise self._failed(error, trip, failures) from error
         assert trip.sent is not None
-        idle = timeouts.idle if stream else None
-        return Reply(response, trip.sent, idle, failures, self._clock, self._leaving)
+        if stream:
+            watch, idle = Watch(response, timeouts.first_byte), timeouts.idle
+        else:
+            watch, idle = Watch(response, math.inf, head.when() or math.inf), None
+        return Reply(response, watch, trip.sent, idle, failures, self._clock, self._leaving)
 
     async def close(self) -> None:
-        """Closes all connections."""
+        """Closes all connections; readers of running answers must have ended, none is told."""
         for reply in tuple(self._leaving):
             reply.abandon()
         await self._session.close()
@@ -282,11 +295,9 @@ def _route(url: str) -> tuple[URL, URL | None]:
 
 
 @lru_cache(maxsize=1024)
-def _limits(timeouts: Timeouts, stream: bool) -> ClientTimeout:
-    """`connect` covers the name lookup, all addresses and TLS, and is free on a kept connection."""
-    if stream:
-        return ClientTimeout(connect=timeouts.connect, sock_read=timeouts.first_byte)
-    return ClientTimeout(connect=timeouts.connect, total=timeouts.total)
+def _connecting(within: float) -> ClientTimeout:
+    """`connect` covers the wait for a free connection, the name lookup, all addresses and TLS."""
+    return ClientTimeout(connect=within)
 
 
 def _reason(error: Exception) -> str:

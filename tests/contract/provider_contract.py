@@ -18,7 +18,7 @@ from schemas.usage import Usage
 from workers.providers.base import Answer, Ask, AttemptFailed, Deltas, Provider, StreamEnd
 
 PATIENT = Timeouts(connect=5, first_byte=5, idle=5, total=5)
-HASTY = 0.15
+HASTY = 0.4
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ async def test_a_connection_that_does_not_come_about_times_out(http: Http) -> No
 async def test_a_stream_whose_body_does_not_begin_times_out(http: Http) -> None:
     async with Upstream() as upstream:
         upstream.script(Reply(steps=(HANG,)))
-        hasty = Timeouts(connect=5, first_byte=0.15, idle=5, total=5)
+        hasty = Timeouts(connect=5, first_byte=0.5, idle=5, total=5)
         reply = await post(http, upstream.url, timeouts=hasty, stream=True)
         with pytest.raises(AttemptFailed) as caught:
             await reply.next_block()
@@ -136,7 +136,7 @@ async def test_a_request_that_nobody_reads_times_out(http: Http) -> None:
     server = await asyncio.start_server(ignore, "127.0.0.1", 0, limit=1024)
     try:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-        hasty = Timeouts(connect=0.2, first_byte=0.2, idle=5, total=5)
+        hasty = Timeouts(connect=5, first_byte=0.3, idle=5, total=5)
         with pytest.raises(AttemptFailed) as caught:
             await post(http, url, timeouts=hasty, stream=True, body=b"x" * 50_000_000)
     finally:
@@ -166,6 +166,43 @@ async def test_what_is_no_http_is_a_provider_error(http: Http) -> None:
     failure = await failure_of(http, url)
     server.close()
     assert failure.info.status == 502 and failure.reached
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_body_whose_framing_breaks_does_not_hang(http: Http, stream: bool) -> None:
+    async def garble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+        await garbled.wait()
+        writer.write(b"no length\r\n")
+        await reader.read()
+        writer.close()
+
+    garbled = asyncio.Event()
+    server = await asyncio.start_server(garble, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    reply = await post(http, url, stream=stream)
+    assert await reply.next_block() == b"hello"
+    garbled.set()
+    with pytest.raises(AttemptFailed) as caught:
+        await reply.next_block()
+    reply.close()
+    server.close()
+    assert (caught.value.info.status, caught.value.info.code) == (502, None)
+
+
+async def test_a_slow_reader_does_not_run_out_of_patience(http: Http) -> None:
+    async with Upstream() as upstream:
+        upstream.script(Reply(steps=(b"one", HANG)))
+        hasty = Timeouts(connect=5, first_byte=5, idle=0.1, total=5)
+        reply = await post(http, upstream.url, timeouts=hasty, stream=True)
+        assert await reply.next_block() == b"one"
+        await asyncio.sleep(0.3)
+        assert not upstream.requests[0].gone.is_set()
+        with pytest.raises(AttemptFailed) as caught:
+            await reply.next_block()
+        reply.close()
+    assert caught.value.info.code == "timeout"
 
 
 async def test_https_goes_through_the_proxy_of_the_environment_and_http_never(
