@@ -169,11 +169,13 @@ def last_chunks(finish: Finish, body: bytes, request: ChatRequest, call_id: str)
 
 
 def _extend(fields: dict[str, Any], finish: Finish, include: Include) -> None:
+    reported = bytes(fields.get("usage", b"null"))
     if not include.include_usage:
         fields.pop("usage", None)
-    elif finish.usage.cached_input or "usage" not in fields:
-        known = msgspec.json.decode(fields["usage"]) if "usage" in fields else {}
-        fields["usage"] = {**usage_fields(finish.usage), **(known or {})}
+    elif reported == b"null":
+        fields["usage"] = usage_fields(finish.usage)
+    elif finish.usage.cached_input:
+        fields["usage"] = {**usage_fields(finish.usage), **msgspec.json.decode(reported)}
     if include.include_cost:
         fields["cost"] = _cost_fields(finish.cost, finish.usage)
     if include.include_latency:

@@ -1,10 +1,12 @@
 """A whole gateway for tests of its HTTP door: bus, ingress, worker and governor as real processes.
 
-Its provider `up` is an Upstream that the test scripts, `mock` is the built-in one.
+Its providers `up` and `openai` are an Upstream that the test scripts, `mock` is the built-in one.
 """
 
 import asyncio
+import json
 import os
+import re
 import select
 import socket
 import sys
@@ -33,6 +35,7 @@ _NOT_PASSED = ("NEXUS_", "GATEWAY_", "UNIFIED_GATEWAY_", "ADMIN_TOKEN", "CONFIG_
 CONFIG = """
 providers:
   up: {{dialect: openai, base_url: "{url}/v1", api_key: "${{UP_API_KEY}}"}}
+  openai: {{dialect: openai, base_url: "{url}/v1", api_key: "${{UP_API_KEY}}"}}
 models:
   up-model: {{provider: up, engine: engine-1, input_cost: 0.0000025, output_cost: 0.00001}}
   up/other: {{provider: up, engine: org/engine-2}}
@@ -136,6 +139,31 @@ def message(text: Any, role: str = "user") -> dict[str, Any]:
 def basic(**fields: Any) -> dict[str, Any]:
     """The fields of a good call to the scripted provider."""
     return {"model": "up-model", "messages": [message("Hi")], **fields}
+
+
+def told(response: httpx.Response) -> list[Any]:
+    """The events of a stream, decoded; it must end with `[DONE]`, or with an error and without."""
+    assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+    blocks = response.text.split("\n\n")
+    assert blocks.pop() == "", "the last event has no end"
+    data = [block.removeprefix("data: ") for block in blocks if not block.startswith(":")]
+    events = [json.loads(line) for line in data if line != "[DONE]"]
+    is_error = "error" in events[-1]
+    assert data[len(events) :] == ([] if is_error else ["[DONE]"])
+    return events
+
+
+def refusal(response: httpx.Response, status: int, kind: str, code: str | None) -> dict[str, Any]:
+    """The error in a response, after checking its shape, its headers and what it is."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    error: dict[str, Any] = response.json()["error"]
+    assert error.keys() == {"message", "type", "param", "code", "provider", "request_id"}
+    assert (error["type"], error["code"]) == (kind, code), error
+    assert error["request_id"] == response.headers["x-request-id"]
+    assert re.fullmatch(r"req_[0-9a-f-]{36}", error["request_id"])
+    assert isinstance(error["message"], str) and len(error["message"]) > 10
+    return error
 
 
 @contextmanager
