@@ -124,6 +124,8 @@ def create_worker(
         await connection.drain()
 
     async def after_startup() -> None:
+        # Whoever asks for us from now on must find us: the subscriptions have to be there.
+        await bus.connection.flush()
         log.info("worker ready", extra={"pools": sorted(served)})
         if on_ready is not None:
             on_ready()

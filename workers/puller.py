@@ -94,7 +94,6 @@ class Puller:
         now = asyncio.get_running_loop().time()
         if self._outstanding and not self._stopped and now - self._heard > _SILENCE:
             log.warning("no heartbeat from the work queue, asking anew")
-            self._heard = now
             self._ask_anew()
 
     def stop(self) -> None:
@@ -106,6 +105,7 @@ class Puller:
         """Open requests are gone: forget them, and whatever is still said of them."""
         self._generation += 1
         self._outstanding = 0
+        self._heard = asyncio.get_running_loop().time()
         self._ask()
 
     def _ask(self) -> None:

@@ -1,4 +1,4 @@
-"""What to do with a job that another worker had before: read what it has shown, decide once.
+"""What to do with a job that another worker may have had: read what it has shown, decide once.
 
 | what the call's frames in RESP show | what happens |
 |---|---|
@@ -16,7 +16,7 @@ import msgspec
 from ledger.connection import Connection, Disconnected, NoResponders, RequestTimeout
 from ledger.log import Ledger
 from ledger.publisher import Publisher
-from ledger.reader import read_subject
+from ledger.reader import Unreadable, read_subject
 from ledger.work import submit
 from schemas import subjects
 from schemas.errors import ErrorInfo
@@ -41,9 +41,11 @@ from schemas.frames import (
 from schemas.ids import Clock, rfc3339
 from schemas.usage import Cost, Usage, cost_of
 from workers.providers.base import estimate_usage
+from workers.puller import Job
 from workers.running import Running
 
 _ANSWER_WITHIN = 0.25
+_RETURN_WITHIN = 1.0
 LOOK_AGAIN = b'-NAK {"delay": 2000000000}'
 _WORKER_LOST = ErrorInfo(
     status=502,
@@ -57,7 +59,7 @@ _WORKER_LOST = ErrorInfo(
 
 
 class Takeover:
-    """Decides what a delivery above the first means for its call."""
+    """Decides what a delivery that may not be the first means for its call."""
 
     def __init__(
         self,
@@ -72,6 +74,21 @@ class Takeover:
         self._ledger = ledger
         self._clock = clock
         self._end = end
+        self._connected_ns = clock.now_ns()
+        self._all_back_at = 0.0
+        connection.on_reconnect(self._on_reconnect)
+
+    def _on_reconnect(self) -> None:
+        self._connected_ns = self._clock.now_ns()
+        self._all_back_at = self._clock.monotonic() + _RETURN_WITHIN
+
+    def concerns(self, job: Job) -> bool:
+        """Whether another worker may have had the job before.
+
+        The queue counts deliveries, but a crash of the bus takes the last ones with it: a job that
+        is older than our connection may come as the first delivery and still be the second.
+        """
+        return job.delivery > 1 or job.stored_ns < self._connected_ns
 
     async def goes_on(self, running: Running) -> bool:
         """True when the call needs a new attempt here; everything else is done on return."""
@@ -79,6 +96,8 @@ class Takeover:
         if await self._runs_elsewhere(call.id):
             self._connection.publish(job.reply, LOOK_AGAIN)
             return False
+        if job.delivery == 1:
+            running.supersede(self._clock.now_ns())
         frames = await self._frames(running)
         end = next((frame for frame in frames if isinstance(frame, Finish | Failure)), None)
         if end is not None:
@@ -95,17 +114,25 @@ class Takeover:
         if chunks:
             await self._end_broken_stream(running, chunks)
             return False
-        await self._record_abandoned(running, Fence(job.seq, job.delivery - 1, 0), None)
+        if job.delivery > 1:
+            await self._record_abandoned(running, Fence(job.seq, job.delivery - 1, 0), None)
+            running.call = msgspec.structs.replace(call, attempts=call.attempts + 1)
         return True
 
     async def _runs_elsewhere(self, call_id: str) -> bool:
-        """Asks all other workers; only one that still owns the call answers."""
-        asker = self._connection.inbox.encode()
-        try:
-            await self._connection.request(subjects.running(call_id), asker, timeout=_ANSWER_WITHIN)
-        except (NoResponders, RequestTimeout, Disconnected):
-            return False
-        return True
+        """Asks all other workers; only one that still owns the call answers. As long as they may
+        be on their way back to a bus that was away, silence says nothing."""
+        subject, asker = subjects.running(call_id), self._connection.inbox.encode()
+        while True:
+            try:
+                await self._connection.request(subject, asker, timeout=_ANSWER_WITHIN)
+            except (NoResponders, RequestTimeout):
+                if self._clock.monotonic() >= self._all_back_at:
+                    return False
+            except Disconnected as error:
+                raise Unreadable("nobody can be asked who runs the call") from error
+            else:
+                return True
 
     async def _frames(self, running: Running) -> list[Frame]:
         stored = await read_subject(

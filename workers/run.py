@@ -141,13 +141,13 @@ class Runner:
     def _adopt(self, current: Running, job: Job) -> None:
         """The queue delivered again what still runs here (it restarted, or an in-progress was
         lost): when nobody had the job in between, the new delivery only renews the ownership."""
-        if job.delivery == current.job.delivery + 1 and self.calls.owns(current):
+        if job.delivery <= current.job.delivery + 1 and self.calls.owns(current):
             current.renew(job, self._queue.ack_wait)
         else:
             self._connection.publish(job.reply, LOOK_AGAIN)
 
     async def _run(self, running: Running) -> None:
-        if running.job.delivery > 1 and not await self._takeover.goes_on(running):
+        if self._takeover.concerns(running.job) and not await self._takeover.goes_on(running):
             return
         try:
             end = await self._outcome(running)
@@ -173,7 +173,7 @@ class Runner:
                     running.body = await self._blobs.get(call.body_ref)
                 return await self._follow_plan(running)
         except TimeoutError:
-            return self._failure(running, _DEADLINE, cost_known=running.fence.attempt == 0)
+            return self._failure(running, _DEADLINE, cost_known=not running.tried)
         except LostOwnership:
             return self._failure(running, _DEADLINE, cost_known=False)
         except BlobGone as gone:
@@ -307,7 +307,7 @@ class Runner:
         usage: Usage | None = None
         cost: Cost | None = Cost() if cost_known else None
         price_id = ""
-        if running.text_bytes or (running.cancelled and running.fence.attempt):
+        if running.text_bytes or (running.cancelled and running.tried):
             usage = estimate_usage(running.body, running.text_bytes)
             cost, price_id = _cost(usage, call.target)
         return Failure(

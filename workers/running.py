@@ -21,6 +21,7 @@ from workers.puller import Job
 OWNED_PART = 0.8
 TICK = 0.25
 _FLUSH_EVERY = 0.5
+_TRIES_OF_ONE_WORKER = 1000
 
 
 class Running:
@@ -38,6 +39,7 @@ class Running:
         "reported_at",
         "task",
         "text_bytes",
+        "tried",
         "unconfirmed",
     )
 
@@ -52,17 +54,26 @@ class Running:
         self.index = 0
         self.text_bytes = 0
         self.unconfirmed: list[bytes] = []
+        self.tried = False
         self.cancelled = False
         self.ending = False
 
     def next_attempt(self, at: int, *, counted: bool = True) -> None:
-        """A further attempt, at target `at`: the next fence, frames from index 1 again."""
+        """A further attempt, at target `at`: the next fence, frames from index 1 again. One that is
+        not `counted` asks no provider."""
+        self.tried = self.tried or counted
         attempts = self.call.attempts + (1 if counted else 0)
         self.call = msgspec.structs.replace(self.call, at=at, attempts=attempts)
         self.fence = Fence(self.job.seq, self.job.delivery, self.fence.attempt + 1)
         self.index = 0
         self.text_bytes = 0
         self.unconfirmed.clear()
+
+    def supersede(self, now_ns: int) -> None:
+        """Ranks what follows above all that another worker may show of the same delivery, also one
+        that went to it later than the last such worker."""
+        age_ms = max(0, now_ns - self.job.stored_ns) // 1_000_000
+        self.fence = self.fence._replace(attempt=_TRIES_OF_ONE_WORKER + age_ms)
 
     def renew(self, job: Job, ack_wait: float) -> None:
         """The same job was delivered again, to us: owned from that delivery on."""
