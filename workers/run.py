@@ -73,7 +73,14 @@ _STOPPING = ErrorInfo(
 
 
 class LostOwnership(Exception):
-    """Too long since the queue last heard of us: the job may be another worker's by now."""
+    """Too long since the queue last heard of us: the job may be another worker's by now.
+
+    `asked` when a provider is at work for us, whose bill has to be recorded.
+    """
+
+    def __init__(self, *, asked: bool) -> None:
+        super().__init__("the job may be another worker's")
+        self.asked = asked
 
 
 class Runner:
@@ -162,7 +169,7 @@ class Runner:
             await self._endings.end(running, end)
 
     async def _outcome(self, running: Running) -> End | None:
-        """How the call ends, within its deadline; None when it went on to another pool."""
+        """How the call ends, within its deadline; None when another worker or pool has it now."""
         call = running.call
         if call.id in self._cancelled:
             return self._failure(running, _CANCELLED)
@@ -174,8 +181,8 @@ class Runner:
                 return await self._follow_plan(running)
         except TimeoutError:
             return self._failure(running, _DEADLINE, cost_known=not running.tried)
-        except LostOwnership:
-            return self._failure(running, _DEADLINE, cost_known=False)
+        except LostOwnership as lost:
+            return self._failure(running, _DEADLINE, cost_known=False) if lost.asked else None
         except BlobGone as gone:
             return self._failure(running, _body_gone(gone))
         except (Unresolved, Unreadable):
@@ -200,7 +207,7 @@ class Runner:
         is_last = at == len(running.call.plan) - 1
         for attempt in range(1, MAX_TRIES + 1):
             if not self.calls.owns(running):
-                raise LostOwnership
+                raise LostOwnership(asked=False)
             running.next_attempt(at)
             try:
                 return await self._attempt(running)
@@ -247,13 +254,14 @@ class Runner:
         timings = Timings(total=0.0)
         async with aclosing(provider.stream(ask)) as pieces:
             async for piece in pieces:
-                if not self.calls.owns(running):
-                    raise LostOwnership
                 if isinstance(piece, StreamEnd):
                     timings = msgspec.structs.replace(timings, total=self._since_received(call))
                     return await self._finish(
                         running, piece.usage, piece.finish_reason, piece.last, timings
                     )
+                if not self.calls.owns(running):
+                    running.text_bytes += piece.text_bytes
+                    raise LostOwnership(asked=True)
                 if timings.first_byte is None:
                     timings = self._timings(call, piece.first_byte, piece.sent)
                     self._record_streaming(running, timings)
@@ -335,6 +343,8 @@ class Runner:
 
     async def _move(self, running: Running, at: int) -> End | None:
         """The plan goes on in another pool: say so in RESP, queue the job there, let go of ours."""
+        if not self.calls.owns(running):
+            raise LostOwnership(asked=False)
         running.next_attempt(at, counted=False)
         call = running.call
         moved = Moved(running.fence, running.next_index(), at, call.attempts)
@@ -346,6 +356,7 @@ class Runner:
         try:
             await submit(self._publisher, call)
         except Refused as refused:
+            running.next_attempt(at, counted=False)
             return self._failure(running, _queue_full(call.target, refused))
         self._connection.publish(running.job.reply, b"+ACK")
         return None
