@@ -7,7 +7,7 @@ import os
 import ssl
 from collections.abc import Mapping
 from contextvars import ContextVar
-from functools import lru_cache, partial
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from urllib.request import getproxies_environment, proxy_bypass
 from weakref import WeakSet
@@ -24,15 +24,12 @@ from schemas.config import MEGABYTE
 from schemas.ids import Clock
 from workers.failures import Failures
 from workers.providers.base import AttemptFailed
-from workers.watch import Watch
+from workers.reply import Reply, Watch
 
-MAX_BODY_BYTES = 64 * MEGABYTE
-_MAX_ERROR_BYTES = MEGABYTE // 16
 _LARGE_BODY = MEGABYTE // 4
 _KEEP_ALIVE = 55.0
 _DNS_TTL = 30
 _STALE_WITHIN = 1.0
-_LEAVE_WITHIN = 1.0
 
 
 class _Trip:
@@ -82,120 +79,6 @@ class _Connector(aiohttp.TCPConnector):
         if trip.head is not None:
             trip.head.reschedule(asyncio.get_running_loop().time() + trip.head_within)
         return connection
-
-
-class Reply:
-    """An answer whose head has arrived; `sent` and `first_byte` are monotonic seconds.
-
-    `first_byte` is when the first block of the body was there. Whoever has a Reply closes it.
-    """
-
-    __slots__ = (
-        "_clock",
-        "_failures",
-        "_idle",
-        "_leaving",
-        "_left",
-        "_response",
-        "_watch",
-        "first_byte",
-        "sent",
-    )
-
-    def __init__(
-        self,
-        response: aiohttp.ClientResponse,
-        watch: Watch,
-        sent: float,
-        idle: float | None,
-        failures: Failures,
-        clock: Clock,
-        leaving: "set[Reply]",
-    ) -> None:
-        self._response = response
-        self._watch = watch
-        self._idle = idle
-        self._failures = failures
-        self._clock = clock
-        self._leaving = leaving
-        self._left = False
-        self.sent = sent
-        self.first_byte = 0.0
-
-    @property
-    def status(self) -> int:
-        return self._response.status
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """The answer's headers; names are found in any case."""
-        return self._response.headers
-
-    @property
-    def content_type(self) -> str:
-        """The media type in small letters without parameters; empty if there is none."""
-        return self._response.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
-
-    async def next_block(self) -> bytes:
-        """What the next read of the socket brought, decompressed; empty at the end of the body."""
-        self._watch.begin()
-        try:
-            block = await self._response.content.readany()
-        except (aiohttp.ClientError, OSError) as error:
-            if self._watch.timed_out:
-                raise self._failures.timed_out("did not go on with its answer") from error
-            raise self._failures.broken("broke off in the middle of its answer") from error
-        self._watch.end()
-        if not self.first_byte:
-            self.first_byte = self._clock.monotonic()
-            if self._idle is not None:
-                self._watch.change(self._idle)
-        return block
-
-    async def read(self, limit: int = MAX_BODY_BYTES) -> bytes:
-        """The rest of the body; AttemptFailed if it is longer than `limit` bytes."""
-        block = await self.next_block()
-        blocks: list[bytes] = []
-        size = 0
-        while block:
-            blocks.append(block)
-            size += len(block)
-            if size > limit:
-                raise self._failures.broken(
-                    f"sent an answer of more than {limit} bytes", retryable=False
-                )
-            block = await self.next_block()
-        return blocks[0] if len(blocks) == 1 else b"".join(blocks)
-
-    async def read_error(self) -> bytes:
-        """The body of an error answer; nothing if it is too long or breaks off."""
-        try:
-            return await self.read(_MAX_ERROR_BYTES)
-        except AttemptFailed:
-            return b""
-
-    def close(self) -> None:
-        """Frees the connection: for reuse if the body was read to its end, else it is closed."""
-        self._watch.stop()
-        if not self._left:
-            self._response.release()
-
-    def leave(self) -> None:
-        """Nothing more of the body is needed, but its end is near: the connection is reused if the
-        end comes within a second, without anyone waiting for it, and closed otherwise."""
-        content = self._response.content
-        if content.is_eof():
-            return
-        self._left = True
-        self._leaving.add(self)
-        timer = asyncio.get_running_loop().call_later(_LEAVE_WITHIN, self.abandon)
-        content.on_eof(timer.cancel)
-        content.on_eof(partial(self._leaving.discard, self))
-
-    def abandon(self) -> None:
-        """Closes the connection, whatever is still to come on it."""
-        self._response.close()
-        self._leaving.discard(self)
 
 
 class Http:

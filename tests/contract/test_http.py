@@ -16,8 +16,8 @@ from tests.upstream import HANG, Reply, Upstream, json_reply
 from workers.failures import Failures
 from workers.headers import passed_on
 from workers.http import Http
-from workers.http import Reply as HttpReply
 from workers.providers.base import AttemptFailed
+from workers.reply import Reply as HttpReply
 
 FAILURES = Failures("acme", (), Clock())
 

@@ -9,8 +9,9 @@ from schemas.ids import Clock
 from workers.canonical import ChunkFolder, canonical_answer, canonical_request
 from workers.failures import Failures, read_detail
 from workers.headers import passed_on
-from workers.http import Http, Reply
+from workers.http import Http
 from workers.providers.base import Answer, Ask, AttemptFailed, Deltas, Provider, StreamEnd
+from workers.reply import Reply
 from workers.sse import BrokenStream, Parser
 
 _NO_STREAM = frozenset({"application/json", "text/html"})
