@@ -24,7 +24,7 @@ class Fold:
         self.open_calls = OpenCalls()
         self.health = Health()
         self.telemetry = Telemetry(checkpoint.numbers)
-        self._counted = checkpoint.seq
+        self._start = checkpoint
         self._last = Stored(seq=checkpoint.fold_from - 1, subject="", data=b"")
         self._parked: set[str] = set()
 
@@ -42,20 +42,21 @@ class Fold:
             return
         is_end = self.open_calls.fold(record.seq, event)
         self.health.fold(event)
-        if record.seq > self._counted:
+        if record.seq > self._start.seq:
             self.telemetry.fold(event, is_end)
 
     def _park(self, record: Stored) -> None:
-        if record.seq > self._counted:
+        if record.seq > self._start.seq:
             self.telemetry.park()
         if record.subject not in self._parked and len(self._parked) < _PARKED_TYPES:
             self._parked.add(record.subject)
             log.warning("event parked", extra={"seq": record.seq, "subject": record.subject})
 
-    def checkpoint(self) -> Checkpoint | None:
-        """Where a successor can go on; None before this fold has reached its own checkpoint."""
-        if self.seq < self._counted or not self._last.data:
-            return None
+    def checkpoint(self) -> Checkpoint:
+        """Where a successor can go on: the own beginning, until all that was counted then has been
+        folded again."""
+        if self.seq < self._start.seq or not self._last.data:
+            return self._start
         return Checkpoint(
             fold_from=self.open_calls.first_seq() or self.seq + 1,
             seq=self.seq,

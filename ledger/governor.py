@@ -16,7 +16,7 @@ from faststream.nats import NatsBroker, NatsResponse
 from nats.errors import ConnectionReconnectingError
 
 from ledger import checkpoint
-from ledger.beats import Beat, Processes, measure
+from ledger.beats import EVERY, Beat, Processes, measure
 from ledger.broker import broker as make_broker
 from ledger.connection import Connection
 from ledger.exposition import Exposition, Position
@@ -36,6 +36,7 @@ log = logging.getLogger("nexus.governor")
 CLOSE_AFTER = 90.0
 _CHECK_EVERY = 1.0
 _SAVE_EVERY = 5.0
+_BEATS_WITHIN = EVERY + 0.5
 _CATCH_UP_WITHIN = 1.0
 _CLOSED_AT_ONCE = 256
 _BREATHE_EVERY = 256
@@ -65,7 +66,8 @@ class Governor:
         self._exposition = Exposition(self._fold.telemetry, self._processes, self._position)
         self._awaited_seq = 0
         self._reached = asyncio.Event()
-        self._saved_seq = start.seq
+        self._saved = start.seq, start.refusals.total
+        self._beats_due = clock.monotonic() + _BEATS_WITHIN if start.refusals.total else 0.0
 
     async def follow(self) -> None:
         """Fold the ledger as it grows; runs until cancelled."""
@@ -139,13 +141,13 @@ class Governor:
 
     async def save(self) -> None:
         """Save the checkpoint if there is news; without the bus it is left as it was."""
-        now = self._fold.checkpoint()
-        if now is None or now.seq == self._saved_seq:
+        refusals = self._processes.refusals()
+        now = msgspec.structs.replace(self._fold.checkpoint(), refusals=refusals)
+        if (now.seq, refusals.total) == self._saved:
             return
-        now = msgspec.structs.replace(now, refusals=self._processes.refusals())
         try:
             await checkpoint.save(self._publisher, now, self._clock)
-            self._saved_seq = now.seq
+            self._saved = now.seq, refusals.total
         except (Unresolved, Refused) as error:
             log.warning("checkpoint not saved: %s", error)
 
@@ -161,7 +163,13 @@ class Governor:
         return Position(self._fold.seq, len(self._fold.open_calls))
 
     async def on_metrics(self, _: bytes) -> NatsResponse:
-        """Prometheus text; compressed, with `Content-Encoding: deflate`, when it is long."""
+        """Prometheus text; compressed, with `Content-Encoding: deflate`, when it is long.
+
+        No answer before everything is in it that a predecessor has shown: a counter that went down
+        would look like a restart from zero.
+        """
+        await self._follower.caught_up.wait()
+        await asyncio.sleep(self._beats_due - self._clock.monotonic())
         self._processes.fold(measure("governor", self._id, {}, 0))
         text = self._exposition.text()
         if len(text) <= _COMPRESSED_ABOVE:

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,11 +20,12 @@ from schemas.events import Event, RequestLost, decode_event
 from tests.sample_events import writer_of
 
 ROLE = """
-import asyncio, sys
+import sys
+import uvloop
 from ledger.governor import run_governor
 from schemas.config import BusConfig, Config
 from schemas.ids import Clock
-asyncio.run(
+uvloop.run(
     run_governor(
         Config(bus=BusConfig(url=sys.argv[1])),
         Clock(),
@@ -61,8 +62,8 @@ class Bus:
         state: dict[str, Any] = msgspec.json.decode(answer.data)
         return state
 
-    async def metrics(self) -> list[str]:
-        answer = await self.connection.request(subjects.GOVERNOR_METRICS, timeout=2.0)
+    async def metrics(self, patience: float = 2.0) -> list[str]:
+        answer = await self.connection.request(subjects.GOVERNOR_METRICS, timeout=patience)
         return answer.data.decode().splitlines()
 
 
@@ -106,6 +107,18 @@ async def governing(url: str, close_after: float = 0.2) -> AsyncIterator[Role]:
         yield role
     finally:
         await role.ends_with(signal.SIGKILL)
+
+
+@asynccontextmanager
+async def running(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Work that goes on beside a test and ends with it."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 15.0) -> None:

@@ -16,13 +16,14 @@ from compose.nats_server import NatsServer
 from ledger import checkpoint, governor
 from ledger.beats import Beats
 from ledger.checkpoint import Checkpoint
+from ledger.connection import NoResponders, RequestTimeout
 from ledger.governor import Governor
 from ledger.log import Follower, Truncated
 from schemas import subjects
 from schemas.events import Event, RequestLost
 from schemas.ids import Clock
 from tests import sample_events as sample
-from tests.governed_bus import Bus, bus_at, governing, until
+from tests.governed_bus import Bus, bus_at, governing, running, until
 from tests.sample_events import SECOND
 
 
@@ -120,21 +121,16 @@ async def test_the_closer_waits_while_the_fold_is_behind(
     monkeypatch.setattr(governor, "_CATCH_UP_WITHIN", 0.05)
     role = Governor(bus.connection, bus.publisher, Checkpoint(), 0.0, Clock())
     await bus.append(overdue_start("gone"))
-    fold = asyncio.create_task(role.follow())
-    await open_calls(role, 1)
-    fold.cancel()
-    await asyncio.wait([fold])
+    async with running(role.follow()):
+        await open_calls(role, 1)
     # An end whose message id the ledger has forgotten: only a fold that has it prevents a second.
     await bus.append(sample.complete("gone", time.time_ns()), message_id="forgotten")
-    closer = asyncio.create_task(role.close_overdue())
-    await asyncio.sleep(0.5)
-    assert await bus.lost() == []
-    fold = asyncio.create_task(role.follow())
-    await open_calls(role, 0)
-    assert await bus.lost() == []
-    for task in (fold, closer):
-        task.cancel()
-    await asyncio.wait([fold, closer])
+    async with running(role.close_overdue()):
+        await asyncio.sleep(0.5)
+        assert await bus.lost() == []
+        async with running(role.follow()):
+            await open_calls(role, 0)
+        assert await bus.lost() == []
 
 
 async def test_the_closer_closes_while_events_keep_coming(bus: Bus, nats_url: str) -> None:
@@ -196,12 +192,10 @@ async def test_refusals_of_a_process_that_went_away_stay_counted(bus: Bus, nats_
     refused = 'nexus_ai_errors_total{provider="",type="authentication_error"} '
     async with governing(nats_url):
         beats = Beats(bus.connection, "ingress", Clock(), in_flight=lambda: 7)
-        task = asyncio.create_task(beats.run())
-        for _ in range(3):
-            beats.count_refusal("authentication_error")
-        await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.wait([task])
+        async with running(beats.run()):
+            await asyncio.sleep(0)
+            for _ in range(3):
+                beats.count_refusal("authentication_error")
 
         async def counted() -> bool:
             return f"{refused}3.0" in await bus.metrics()
@@ -218,6 +212,51 @@ async def test_refusals_of_a_process_that_went_away_stay_counted(bus: Bus, nats_
             return f"{refused}4.0" in await bus.metrics()
 
         await until(counted_both)
+
+
+async def test_no_number_goes_down_while_one_governor_follows_another(
+    bus: Bus, nats_url: str
+) -> None:
+    """The second is killed and leaves most of what it counted to be folded again."""
+    shown: list[float] = []
+
+    async def scrape() -> None:
+        while True:
+            try:
+                lines = await bus.metrics(patience=0.1)
+            except (NoResponders, RequestTimeout):
+                continue
+            names = ('nexus_ai_errors_total{provider="",', "nexus_ai_events_total{")
+            shown.append(sum(float(line.split()[-1]) for line in lines if line.startswith(names)))
+
+    async def shows(number: float) -> None:
+        async def reached() -> bool:
+            return bool(shown) and shown[-1] == number
+
+        await until(reached)
+
+    async def happen(events: int) -> None:
+        for _ in range(0, events, 200):
+            await asyncio.gather(*(bus.append(sample.first_token("c")) for _ in range(200)))
+
+    beats = Beats(bus.connection, "ingress", Clock())
+    async with running(beats.run(), scrape()):
+        async with governing(nats_url) as first:
+            beats.count_refusal("authentication_error")
+            await happen(200)
+            await shows(201)
+            assert await first.ends_with(signal.SIGTERM) == 0
+        async with governing(nats_url) as second:
+            beats.count_refusal("authentication_error")
+            await happen(10_000)
+            await shows(10_202)
+            assert await second.ends_with(signal.SIGKILL) == -signal.SIGKILL
+        before = len(shown)
+        async with governing(nats_url):
+            await happen(200)
+            await shows(10_402)
+    assert len(shown) > before
+    assert shown == sorted(shown)
 
 
 async def test_the_governor_goes_on_after_the_bus_was_restarted(nats_server: NatsServer) -> None:
