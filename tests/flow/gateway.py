@@ -12,9 +12,9 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,8 @@ class Gateway:
     url: str
     log: Path
     up: Provider
-    children: dict[str, Child] = field(default_factory=dict)
+    client: httpx.Client
+    children: dict[str, Child]
 
     @property
     def port(self) -> int:
@@ -117,9 +118,9 @@ class Gateway:
         headers: Mapping[str, str] | None = None,
         **more: Any,
     ) -> httpx.Response:
-        """One POST with the key of the tests, on a connection of its own."""
+        """One POST with the key of the tests."""
         own = {"authorization": f"Bearer {KEY}", **(headers or {})}
-        return httpx.post(self.url + path, headers=own, timeout=60, **more)
+        return self.client.post(path, headers=own, **more)
 
     def ask(self, model: str = "mock", text: str = "Hi", **fields: Any) -> httpx.Response:
         """One chat call."""
@@ -177,26 +178,26 @@ def running_gateway(
     server.start()
     config = folder / "nexus.yaml"
     config.write_text(CONFIG.format(url=provider.url) + more_config)
-    with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
-        gateway = Gateway(
-            url=f"http://127.0.0.1:{listener.getsockname()[1]}", log=folder / "log", up=provider
-        )
+    with ExitStack() as stack:
+        stack.callback(provider.stop)
+        stack.callback(server.stop)
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=512))
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        client = stack.enter_context(httpx.Client(base_url=url, timeout=60))
+        log = folder / "log"
         environ = _environment(server.url, config, listener)
-        try:
-            gateway.children = {
-                role: _child(role, environ, listener, gateway.log) for role in roles
-            }
-            heard = [child.start() for child in gateway.children.values()]
-            for role, told in zip(roles, heard, strict=True):
-                _await_ready(role, told, gateway.log)
-            yield gateway
-        finally:
-            for child in gateway.children.values():
-                child.kill()
-            for child in gateway.children.values():
-                until(lambda child=child: child.exit_code() is not None)  # type: ignore[misc]
-            server.stop()
-            provider.stop()
+        children = {role: _child(role, environ, listener, log) for role in roles}
+        stack.callback(_kill, children.values())
+        heard = [child.start() for child in children.values()]
+        for role, told in zip(roles, heard, strict=True):
+            _await_ready(role, told, log)
+        yield Gateway(url, log, provider, client, children)
+
+
+def _kill(children: Iterable[Child]) -> None:
+    for child in children:
+        child.kill()
+    until(lambda: all(child.pid is None or child.exit_code() is not None for child in children))
 
 
 def _environment(bus: str, config: Path, listener: socket.socket) -> dict[str, str]:

@@ -412,7 +412,7 @@ def test_headers_go_on_to_whom_they_are_for(
         gateway.up.requests.clear()
         headers = {name.encode(): value.encode(), b"authorization": f"Bearer {KEY}".encode()}
         body = {"model": model, "messages": [message("Hi")]}
-        response = httpx.post(gateway.url + CHAT, headers=headers, json=body)
+        response = gateway.client.post(CHAT, headers=headers, json=body)
         assert response.status_code == 200
         arrived = gateway.up.request.headers.get(name)
         assert arrived == (value if arrives else None)
@@ -421,14 +421,14 @@ def test_headers_go_on_to_whom_they_are_for(
 def test_a_header_sent_twice_arrives_with_both_values(gateway: Gateway) -> None:
     play(gateway, False, "Hello")
     headers = [("X-Tag", "a"), ("X-Tag", "b"), ("Authorization", f"Bearer {KEY}")]
-    assert httpx.post(gateway.url + CHAT, headers=headers, json=basic()).status_code == 200
+    assert gateway.client.post(CHAT, headers=headers, json=basic()).status_code == 200
     assert gateway.up.request.headers.getall("X-Tag") == ["a, b"]  # type: ignore[attr-defined]
 
 
 def test_the_provider_sees_its_own_key_and_none_of_ours(gateway: Gateway) -> None:
     play(gateway, False, "Hello")
     headers = {"X-Nexus-Token": KEY, "X-API-Key": OTHER_KEY, "Authorization": f"Bearer {ADMIN}"}
-    assert httpx.post(gateway.url + CHAT, headers=headers, json=basic()).status_code == 200
+    assert gateway.client.post(CHAT, headers=headers, json=basic()).status_code == 200
     request = gateway.up.request
     assert request.headers["Authorization"] == f"Bearer {UP_KEY}"
     arrived = f"{dict(request.headers)} {request.body!r}"
@@ -528,7 +528,7 @@ def test_without_a_good_key_nothing_is_served(
     closed = closed_routes(gateway)
     assert len(closed) > 8
     for method, path in closed:
-        response = httpx.request(method, gateway.url + path, headers=headers, json=basic())
+        response = gateway.client.request(method, path, headers=headers, json=basic())
         error = refusal(response, 401, "authentication_error", code)
         says = "Authorization: Bearer" if code == "missing_api_key" else "Check the key"
         assert says in error["message"]
@@ -536,7 +536,7 @@ def test_without_a_good_key_nothing_is_served(
 
 def closed_routes(gateway: Gateway) -> list[tuple[str, str]]:
     """Method and path of every documented route that needs a key."""
-    documented = httpx.get(f"{gateway.url}/openapi.json").json()["paths"]
+    documented = gateway.client.get("/openapi.json").json()["paths"]
     opened = {"/health", "/api/v1/health", "/models", "/metrics", "/events"}
     return [
         (method.upper(), path.replace("{model}", "mock").replace("{model_id}", "mock"))
@@ -551,7 +551,7 @@ def closed_routes(gateway: Gateway) -> list[tuple[str, str]]:
 )
 def test_what_is_open_needs_no_key_and_ignores_a_wrong_one(gateway: Gateway, path: str) -> None:
     for headers in ({}, {"Authorization": "Bearer wrong"}):
-        assert httpx.get(gateway.url + path, headers=headers).status_code == 200
+        assert gateway.client.get(path, headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -569,13 +569,13 @@ def test_what_is_open_needs_no_key_and_ignores_a_wrong_one(gateway: Gateway, pat
 )
 def test_the_first_valid_credential_counts(gateway: Gateway, headers: dict[str, str]) -> None:
     play(gateway, False, "Hello")
-    assert httpx.post(gateway.url + CHAT, headers=headers, json=basic()).status_code == 200
+    assert gateway.client.post(CHAT, headers=headers, json=basic()).status_code == 200
 
 
 def test_of_two_valid_credentials_the_token_wins(gateway: Gateway) -> None:
     def key_in_log(**headers: str) -> str:
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
-        response = httpx.post(gateway.url + CHAT, headers=sent, json=basic())
+        response = gateway.client.post(CHAT, headers=sent, json=basic())
         return str(log_line(gateway, response.headers["x-request-id"])["key_id"])
 
     play(gateway, False, "Hello")
