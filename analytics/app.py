@@ -13,6 +13,7 @@ from faststream import FastStream
 from faststream.nats import NatsBroker, NatsMessage
 from faststream.nats.security import NatsSecurity, NatsUserPassword
 from nats.aio.client import Client
+from nats.errors import ConnectionClosedError, ConnectionReconnectingError
 
 from analytics import migrate
 from analytics.asks import Answer, Ask, SqlParams
@@ -66,7 +67,11 @@ async def run_analytics(
         after_startup=[follow],
         on_shutdown=[role.stop],
     )
-    await app.run()
+    try:
+        await app.run()
+    except (ConnectionReconnectingError, ConnectionClosedError):
+        # What was acknowledged stays so; the rest is delivered again.
+        log.warning("ended while the bus was away")
 
 
 class Role:
@@ -172,7 +177,7 @@ class Role:
                 log.info("database is open", extra={"migrations": [one.name for one in applied]})
                 return
             except (StoreFailed, migrate.SchemaMismatch) as error:
-                self._trouble = f"the analytics database does not open: {error}"
+                self._trouble = "the analytics database does not open: its log says why"
                 log.error("database does not open", extra={"error": str(error)})
             await asyncio.sleep(_OPEN_AGAIN)
 

@@ -67,15 +67,16 @@ class Engine:
     def connect(self, settings: dict[str, Any]) -> "Client":
         """A client of its own; settings are applied in their order."""
         try:
-            import chdb  # noqa: F401  # type: ignore[import-untyped]
-            import clickhouse_connect
+            import chdb  # noqa: F401
+            from clickhouse_connect import get_client
+            from clickhouse_connect.driver.exceptions import ProgrammingError
         except ImportError as error:
             raise EngineError(
                 "the embedded database is not installed: install nexus-gateway[local] "
                 "or set NEXUS_CLICKHOUSE_URL"
             ) from error
         try:
-            return clickhouse_connect.get_client(
+            return get_client(
                 interface="chdb",
                 path=str(self._dir / "store"),
                 chdb_options={"config-file": str(self._dir / "engine.xml")},
@@ -83,7 +84,7 @@ class Engine:
                 show_clickhouse_errors="scrub",
                 tz_mode="aware",
             )
-        except clickhouse_connect.driver.exceptions.ProgrammingError as error:
+        except ProgrammingError as error:
             raise EngineError(self._why_it_does_not_open(str(error))) from error
 
     def close(self) -> None:

@@ -42,7 +42,7 @@ from
 where seq > first_copy or (ends and seq > first_end)
 """
 _SEGMENT_SIZES = """
-select intDiv(seq, {size:UInt64}) as segment, uniqExact(seq) from events
+select intDiv(seq, {size:UInt64}) as segment, groupBitmap(seq) from events
 where seq >= {first:UInt64} group by segment order by segment
 """
 _SEQUENCES = """

@@ -92,7 +92,8 @@ class Projector:
                     with contextlib.suppress(NatsError):
                         await subscription.unsubscribe()
             except NotFoundError:
-                log.info("projector waits for the ledger", extra={"stream": subjects.LEDGER})
+                if self._pause == _FIRST_PAUSE:
+                    log.info("projector waits for the ledger", extra={"stream": subjects.LEDGER})
                 await self._rest()
             except (StoreFailed, NatsError, TimeoutError, OSError) as error:
                 log.error(
@@ -151,10 +152,9 @@ class Projector:
         except TimeoutError:
             return []
         finally:
-            for task in (fetch, interrupt):
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError, TimeoutError):
-                    await task
+            fetch.cancel()
+            interrupt.cancel()
+            await asyncio.gather(fetch, interrupt, return_exceptions=True)
 
     async def _rest(self) -> None:
         with contextlib.suppress(TimeoutError):

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
 from analytics.engine import Engine, EngineError
@@ -13,6 +13,7 @@ from schemas.config import Config
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
+    from clickhouse_connect.driver.query import QueryResult
 
 log = logging.getLogger("nexus.analytics")
 
@@ -193,8 +194,9 @@ def _read(client: "Client", sql: str, parameters: dict[str, Any] | None, most: i
             rows.extend(block)
             if most is not None and len(rows) > most:
                 break
-        columns = tuple(stream.source.column_names)
-        types = tuple(kind.name for kind in stream.source.column_types)
+        source = cast("QueryResult", stream.source)
+        columns = tuple(source.column_names)
+        types = tuple(kind.name for kind in source.column_types)
     if most is None:
         return Table(columns, types, rows)
     return Table(columns, types, rows[:most], more=len(rows) > most)

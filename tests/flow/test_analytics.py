@@ -5,6 +5,7 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ from tests.warehouse import (
 )
 
 
-def calls(count: int, **fields: object) -> list[Event]:
+def calls(count: int, **fields: Any) -> list[Event]:
     """So many calls of two events each, under ids of their own."""
     found: list[Event] = []
     for _ in range(count):
@@ -320,7 +321,7 @@ async def test_a_result_too_large_for_the_bus_is_refused_with_advice(
             assert refused.value.info.status == 400
 
 
-async def test_while_another_process_has_the_database_the_answer_is_503_with_the_reason(
+async def test_while_another_process_has_the_database_the_answer_is_503(
     nats_url: str, tmp_path: Path
 ) -> None:
     config = config_for("embedded", tmp_path, nats_url)
@@ -334,7 +335,7 @@ async def test_while_another_process_has_the_database_the_answer_is_503_with_the
                     await analytics.usage(UsageParams(), None)
                 except NexusError as error:
                     assert error.info.status == 503
-                    return "another process already uses" in error.info.message
+                    return "does not open" in error.info.message
                 return False
 
             await until(says_why)
@@ -350,4 +351,15 @@ async def test_the_role_waits_for_a_bus_and_ends_without_one(tmp_path: Path) -> 
         return opened.exists()
 
     await until(is_open)
+    assert await one.terminate() == 0
+
+
+async def test_the_role_ends_in_order_when_the_bus_went_away(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    async with ledger(nats_server.url) as stream:
+        await stream.create()
+    one = Child(config_for("embedded", tmp_path / "data", nats_server.url))
+    await one.ready()
+    nats_server.stop()
     assert await one.terminate() == 0

@@ -182,6 +182,16 @@ async def test_a_database_of_other_migrations_is_refused(tmp_path: Path) -> None
     await asyncio.to_thread(database.close)
 
 
+def test_asking_analytics_needs_no_database_library() -> None:
+    listing = (
+        "import sys, analytics.client; "
+        "print({name.split('.')[0] for name in sys.modules} "
+        "& {'clickhouse_connect', 'chdb', 'faststream', 'sqlglot', 'nats'})"
+    )
+    run = subprocess.run([sys.executable, "-c", listing], capture_output=True, check=True)
+    assert run.stdout == b"set()\n"
+
+
 def test_migrations_are_numbered_without_a_gap() -> None:
     assert [one.number for one in migrate.known()] == list(range(1, len(migrate.known()) + 1))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analytics.migrate import SEGMENT
@@ -116,7 +116,7 @@ async def test_any_bytes_at_all_can_be_stored_and_read_back(backend: str, tmp_pa
     bodies = st.binary() | spoilt.map(lambda fields: json.dumps(valid | fields).encode())
     found: list[Record] = []
 
-    @settings(max_examples=300, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=300, database=None, deadline=None)
     @given(st.text(), bodies)
     def collect(project: str, body: bytes) -> None:
         subject = subjects.ledger("governor", project, "model.request.lost")
