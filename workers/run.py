@@ -180,7 +180,8 @@ class Runner:
                     running.body = await self._blobs.get(call.body_ref)
                 return await self._follow_plan(running)
         except TimeoutError:
-            return self._failure(running, _DEADLINE, cost_known=not running.tried)
+            late = msgspec.structs.replace(_DEADLINE, provider=running.call.target.provider)
+            return self._failure(running, late, cost_known=not running.tried)
         except LostOwnership as lost:
             return self._failure(running, _DEADLINE, cost_known=False) if lost.asked else None
         except BlobGone as gone:
