@@ -1,0 +1,248 @@
+"""What becomes of calls when the bus dies, stays away, or loses their jobs."""
+
+import asyncio
+import itertools
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from schemas.events import AttemptAbandoned, RequestComplete, RequestLost, RequestStart
+from tests.cluster import Cluster, Stream, ends, outcomes, until
+from tests.upstream import Recorded, Reply, chat_answer, chat_stream, json_reply
+
+DEFAULTS = {"queue": {"ack_wait": 6.0, "in_progress_every": 1.0}}
+
+
+def words(prompt: str, count: int) -> list[str]:
+    """What the upstream says to a prompt, so that no two streams are alike."""
+    return [f"{prompt}.{number} " for number in range(count)]
+
+
+def slowly(count: int, pause: float) -> Callable[[Recorded], Reply]:
+    """An upstream that answers each prompt with its own words: streamed with pauses, or whole."""
+
+    def reply(request: Recorded) -> Reply:
+        prompt = request.json["messages"][0]["content"]
+        if request.json.get("stream"):
+            return chat_stream(*words(prompt, count), pause=pause)
+        return json_reply(chat_answer(prompt))
+
+    return reply
+
+
+async def kill_bus(cluster: Cluster, away: float) -> None:
+    """The end of a crash and a restart, `away` seconds apart."""
+    cluster.bus.kill()
+    await asyncio.sleep(away)
+    cluster.bus.start()
+
+
+@pytest.mark.parametrize(("workers", "ingresses"), [(1, 1), (2, 2)])
+async def test_streams_survive_the_death_of_the_bus_without_a_gap_or_a_repeat(
+    tmp_path: Path, workers: int, ingresses: int
+) -> None:
+    count = 80
+    async with Cluster(
+        tmp_path, workers=workers, ingresses=ingresses, settings=DEFAULTS
+    ) as cluster:
+        cluster.upstream.script(slowly(count, 0.06))
+        for round_, away in enumerate((0.3, 1.0)):
+            streams = {
+                f"r{round_}s{number}": cluster.stream(
+                    f"r{round_}s{number}", app="stream", ingress=number % ingresses
+                )
+                for number in range(24)
+            }
+            await until(lambda: all(len(one.texts) > 3 for one in streams.values()))
+            await kill_bus(cluster, away)
+            back = time.monotonic()
+            answer = await cluster.ask("new", app="new")
+            waited = time.monotonic() - back
+            print(f"a new call took {waited:.2f} s after the return of the bus")
+            assert answer.status_code == 200, answer.text
+            for prompt, stream in streams.items():
+                await stream.end()
+                assert (stream.error, stream.done) == (None, True), prompt
+                assert stream.texts == words(prompt, count)
+        events = await cluster.settled()
+        assert len(outcomes(events, RequestComplete)) == 50
+        assert not outcomes(events, AttemptAbandoned)
+        assert len(cluster.upstream.requests) == 50
+
+
+async def test_no_stream_is_a_mixture_when_the_bus_forgets_who_had_its_job(tmp_path: Path) -> None:
+    """A kill takes the deliveries of the last moments with it: the queue gives those jobs out again
+    as if for the first time, also to another worker than the one that runs them."""
+    count = 30
+    async with Cluster(tmp_path, workers=2, ingresses=2, settings=DEFAULTS) as cluster:
+        answered = itertools.count()
+
+        def reply(request: Recorded) -> Reply:
+            return chat_stream(*words(f"answer {next(answered)}", count), pause=0.03)
+
+        cluster.upstream.script(reply)
+        for _ in range(3):
+            streams: list[Stream] = []
+            for number in range(40):
+                streams.append(cluster.stream("hi", ingress=number % 2))
+                await asyncio.sleep(0.005)
+            await kill_bus(cluster, 0.3)
+            for stream in streams:
+                await stream.end()
+                assert (stream.error, stream.done) == (None, True)
+                assert stream.texts == words(stream.texts[0].split(".")[0], count)
+        events = await cluster.settled()
+        assert len(outcomes(events, RequestComplete)) == 120
+
+
+async def test_calls_begun_while_the_bus_is_away_wait_for_it(tmp_path: Path) -> None:
+    async with Cluster(tmp_path, settings=DEFAULTS) as cluster:
+        cluster.upstream.script(slowly(5, 0.01))
+        cluster.bus.kill()
+        asking = [asyncio.create_task(cluster.ask(f"p{number}")) for number in range(10)]
+        streams = [cluster.stream(f"s{number}") for number in range(10)]
+        await asyncio.sleep(1.0)
+        cluster.bus.start()
+        for answer in await asyncio.gather(*asking):
+            assert answer.status_code == 200, answer.text
+        for number, stream in enumerate(streams):
+            assert (await stream.end()).texts == words(f"s{number}", 5)
+        events = await cluster.settled()
+        assert len(outcomes(events, RequestComplete)) == 20
+
+
+async def test_a_bus_that_stays_away_gives_503_with_a_time_to_come_back(tmp_path: Path) -> None:
+    async with Cluster(tmp_path, settings=DEFAULTS) as cluster:
+        cluster.upstream.script(slowly(200, 0.05))
+        stream = cluster.stream("long")
+        await until(lambda: len(stream.texts) > 3)
+        cluster.bus.kill()
+        answers = await asyncio.gather(*(cluster.ask("hi", app="refused") for _ in range(5)))
+        for answer in answers:
+            error = answer.json()["error"]
+            assert (answer.status_code, error["type"], error["code"]) == (
+                503,
+                "server_error",
+                "bus_away",
+            )
+            assert int(answer.headers["retry-after"]) >= 1
+            assert error["request_id"] == answer.headers["x-request-id"]
+        await asyncio.sleep(3.0)
+        cluster.bus.start()
+
+        assert (await cluster.ask("hi")).status_code == 200
+        await stream.end()
+        assert stream.clear
+        await cluster.settled(30.0)
+
+
+async def test_a_job_that_was_lost_altogether_is_ended_by_the_governor(tmp_path: Path) -> None:
+    async with Cluster(tmp_path, settings={"call_deadline": 1.0}) as cluster:
+        await cluster.governor(close_after=1.0).start()
+        await cluster.workers[0].pause()
+        stream = cluster.stream("hi", app="one")
+        await until(lambda: has_job(cluster))
+        await cluster.api("STREAM.PURGE.WORK")
+        await cluster.workers[0].kill()
+
+        events = await cluster.settled()
+        assert [type(one) for one in events] == [RequestStart, RequestLost]
+        await stream.leave()
+        cluster.ingresses[0].terminate()
+        assert await cluster.ingresses[0].ended() == 0
+        assert await cluster.settled() == events, "a cancel after the end is no second end"
+
+
+async def has_job(cluster: Cluster) -> bool:
+    return await cluster.jobs() == 1
+
+
+class Load:
+    """Clients that call again and again, and what each call came to."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.streams: list[tuple[str, Stream]] = []
+        self.answers: dict[str, httpx.Response | None] = {}
+        self._cluster = cluster
+        self._numbers = itertools.count()
+        self._stopped = False
+        self._clients = [
+            asyncio.create_task(client(ingress))
+            for ingress in range(len(cluster.ingresses))
+            for client in [self._ask] * 3 + [self._stream] * 8
+        ]
+
+    async def stop(self) -> None:
+        """Returns when the last calls have come to something."""
+        self._stopped = True
+        await asyncio.gather(*self._clients)
+
+    async def _ask(self, ingress: int) -> None:
+        while not self._stopped:
+            name = f"call{next(self._numbers)}"
+            try:
+                self.answers[name] = await self._cluster.ask(name, app=name, ingress=ingress)
+            except httpx.TransportError:
+                self.answers[name] = None
+            await asyncio.sleep(0.1)
+
+    async def _stream(self, ingress: int) -> None:
+        while not self._stopped:
+            name = f"call{next(self._numbers)}"
+            stream = self._cluster.stream(name, app=name, ingress=ingress)
+            self.streams.append((name, await stream.end()))
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.slow
+async def test_after_a_series_of_kills_every_call_has_one_end_and_every_client_an_answer(
+    tmp_path: Path,
+) -> None:
+    count = 40
+    settings = {"call_deadline": 8.0, "queue": {"ack_wait": 3.0, "in_progress_every": 0.5}}
+    dice = random.Random(7)
+    async with Cluster(tmp_path, workers=2, ingresses=2, settings=settings) as cluster:
+        await cluster.governor(close_after=2.0).start()
+        cluster.upstream.script(slowly(count, 0.03))
+        load = Load(cluster)
+        for victim in ["worker", "bus", "ingress", "bus", "sleeper"] * 2:
+            await asyncio.sleep(dice.uniform(0.5, 1.5))
+            match victim:
+                case "bus":
+                    await kill_bus(cluster, dice.uniform(0.0, 0.8))
+                case "sleeper":
+                    worker = dice.choice(cluster.workers)
+                    await worker.pause()
+                    await asyncio.sleep(3.5)
+                    worker.resume()
+                case _:
+                    role = dice.choice(
+                        getattr(cluster, victim + ("es" if victim == "ingress" else "s"))
+                    )
+                    await role.kill()
+                    await role.start()
+        await load.stop()
+
+        events = await cluster.settled(30.0)
+        by_app = {event.app: event for event in ends(events)}
+        whole = 0
+        for name, stream in load.streams:
+            assert stream.clear or stream.broken, f"{name}: {vars(stream)}"
+            assert stream.texts == words(name, count)[: len(stream.texts)], name
+            if stream.done:
+                whole += 1
+                assert stream.texts == words(name, count), name
+                assert isinstance(by_app[name], RequestComplete)
+        for name, answer in load.answers.items():
+            if answer is not None and answer.status_code == 200:
+                whole += 1
+                assert answer.json()["choices"][0]["message"]["content"] == name
+                assert isinstance(by_app[name], RequestComplete)
+            elif answer is not None:
+                assert set(answer.json()["error"]) >= {"message", "type", "code"}, name
+        print(f"{whole} whole answers of {len(load.streams) + len(load.answers)} calls")
+        assert whole > 100, "the gateway should have worked most of the time"

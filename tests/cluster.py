@@ -1,0 +1,439 @@
+"""A gateway of real processes for tests that kill them: bus, ingresses, workers, governor.
+
+    async with Cluster(tmp_path, workers=2) as cluster:
+        cluster.upstream.script(chat_stream("a", "b"))
+        answer = await cluster.ask("hello", app="one")
+        await cluster.workers[0].kill()
+        await cluster.settled()
+        assert ends(await cluster.events("one")) == [...]
+
+A call is named by `app`, which its events carry.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import yaml
+
+from compose.child import Child
+from compose.nats_server import NatsServer
+from ledger.connection import Connection, Disconnected, NoResponders, RequestTimeout
+from ledger.reader import Unreadable, read_subject
+from schemas import subjects
+from schemas.config import BusConfig
+from schemas.events import LedgerEvent, Outcome, RequestStart, Terminal, decode_event
+from tests.upstream import Recorded, Upstream
+
+ROOT = Path(__file__).parents[1]
+KEY = "chaos-key"
+ACK_WAIT = 2.0
+
+_FOREIGN = ("NEXUS_", "GATEWAY_", "UNIFIED_GATEWAY_", "ADMIN_", "HMAC_", "CONFIG_PATH", "PORT")
+_FOREIGN_ENDS = ("_API_KEY", "_BASE_URL", "_API_BASE", "_ENDPOINT")
+_START_WITHIN = 40.0
+_AWAY = (NoResponders, RequestTimeout, Disconnected, Unreadable)
+
+_T = TypeVar("_T")
+
+
+async def until(
+    condition: Callable[[], _T | Coroutine[Any, Any, _T]], seconds: float = 20.0, what: str = ""
+) -> _T:
+    """Wait until a condition, plain or to be awaited, gives something true; the result is that."""
+    give_up = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if asyncio.iscoroutine(found):
+            found = await found
+        if found:
+            return found  # type: ignore[return-value]
+        assert time.monotonic() < give_up, f"waited {seconds:g} s in vain {what}"
+        await asyncio.sleep(0.01)
+
+
+class Role:
+    """One process of a role, which can be started again after its end."""
+
+    def __init__(self, name: str, argv: Sequence[str], environ: Mapping[str, str]) -> None:
+        self.name = name
+        self._child = Child(name, argv, lambda: environ)
+
+    @property
+    def pid(self) -> int:
+        assert self._child.pid is not None
+        return self._child.pid
+
+    async def start(self) -> None:
+        """Start it and return once it says that it is ready."""
+        loop = asyncio.get_running_loop()
+        said: asyncio.Future[bytes] = loop.create_future()
+        descriptor = self._child.start()
+        loop.add_reader(descriptor, lambda: said.done() or said.set_result(os.read(descriptor, 8)))
+        try:
+            async with asyncio.timeout(_START_WITHIN):
+                assert await said, f"{self.name} ended before it was ready"
+        finally:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
+
+    async def kill(self) -> None:
+        """End it as a crash would, also when it is paused."""
+        self._child.kill()
+        await self.ended()
+
+    def terminate(self) -> None:
+        """Ask it to finish and go."""
+        self._child.terminate()
+
+    async def ended(self, seconds: float = 30.0) -> int:
+        """Its exit code, once it has one."""
+        await until(lambda: self._child.exit_code() is not None, seconds, f"for {self.name}")
+        code = self._child.exit_code()
+        assert code is not None
+        return code
+
+    async def pause(self) -> None:
+        """Stop its time; returns when it stands still."""
+        os.kill(self.pid, signal.SIGSTOP)
+        stat = Path(f"/proc/{self.pid}/stat")
+        await until(lambda: stat.read_text().rpartition(") ")[2][0] == "T")
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+
+class Stream:
+    """A streamed answer as a client sees it, while it comes in.
+
+    `texts` are the contents of its chunks so far, `error` that of an error event or an error
+    answer, `done` is true after [DONE], `broken` when the connection ended before its time.
+    """
+
+    def __init__(self, client: httpx.AsyncClient, url: str, body: Any, headers: Any) -> None:
+        self.status = 0
+        self.headers: Mapping[str, str] = {}
+        self.texts: list[str] = []
+        self.error: dict[str, Any] | None = None
+        self.last: dict[str, Any] = {}
+        self.done = False
+        self.broken = False
+        self._task = asyncio.create_task(self._read(client, url, body, headers))
+
+    @property
+    def clear(self) -> bool:
+        """Whether the client knows where it stands: all of it, or an error."""
+        return self.done is (self.error is None)
+
+    async def end(self) -> "Stream":
+        """Returns when nothing more will come."""
+        await self._task
+        return self
+
+    async def leave(self) -> None:
+        """Close the connection."""
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+
+    async def _read(self, client: httpx.AsyncClient, url: str, body: Any, headers: Any) -> None:
+        try:
+            async with client.stream("POST", url, json=body, headers=headers) as response:
+                self.status, self.headers = response.status_code, response.headers
+                if response.status_code != 200:
+                    self.error = json.loads(await response.aread())["error"]
+                    return
+                async for line in response.aiter_lines():
+                    if line.startswith("data: "):
+                        self._take(line[6:])
+        except httpx.TransportError:
+            self.broken = True
+
+    def _take(self, data: str) -> None:
+        assert not self.done and self.error is None, "something came after the end"
+        if data == "[DONE]":
+            self.done = True
+            return
+        self.last = json.loads(data)
+        if "error" in self.last:
+            self.error = self.last["error"]
+            return
+        for choice in self.last["choices"]:
+            if choice["delta"].get("content"):
+                self.texts.append(choice["delta"]["content"])
+
+
+class Cluster:
+    """The processes, an upstream, a client and an eye on the bus; an async context manager.
+
+    `settings` are laid over the configuration, by sections. `via` gives the bus address that the
+    first worker is told, for a proxy in between; the bus has been started when it is called.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        workers: int = 1,
+        ingresses: int = 1,
+        concurrency: int = 256,
+        settings: Mapping[str, Any] | None = None,
+        via: Callable[[NatsServer], Coroutine[Any, Any, str]] | None = None,
+    ) -> None:
+        self.bus = NatsServer(folder / "nats")
+        self.upstream = Upstream()
+        self.workers: list[Role] = []
+        self.ingresses: list[Role] = []
+        self.urls: list[str] = []
+        self._folder = folder
+        self._counts = workers, ingresses
+        self._concurrency = concurrency
+        self._settings = dict(settings or {})
+        self._via = via
+        self._stack = AsyncExitStack()
+        self._roles: list[Role] = []
+
+    async def __aenter__(self) -> "Cluster":
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.upstream)
+            self.bus.start()
+            stack.callback(self.bus.stop)
+            self.connection = await Connection.connect(BusConfig(url=self.bus.url), name="test")
+            stack.push_async_callback(self.connection.close)
+            self.client = await stack.enter_async_context(
+                httpx.AsyncClient(
+                    timeout=60.0,
+                    headers={"Authorization": f"Bearer {KEY}"},
+                    limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
+                )
+            )
+            stack.push_async_callback(self._kill_all)
+            self.config.write_text(yaml.safe_dump(self._configuration()))
+            workers, ingresses = self._counts
+            for number in range(workers):
+                address = await self._via(self.bus) if self._via and not number else self.bus.url
+                self.workers.append(self.role("worker", f"worker-{number}", bus=address))
+            for number in range(ingresses):
+                port = _free_port()
+                self.urls.append(f"http://127.0.0.1:{port}/v1/chat/completions")
+                self.ingresses.append(self.role("ingress", f"ingress-{number}", port=port))
+            await asyncio.gather(*(role.start() for role in self.workers + self.ingresses))
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    @property
+    def config(self) -> Path:
+        """The file that every role reads."""
+        return self._folder / "nexus.yaml"
+
+    def role(self, command: str, name: str, *, bus: str = "", port: int = 0) -> Role:
+        """A process of a role, not started yet; it is killed at the end if it still runs."""
+        argv = [sys.executable, "-P", "-m", "compose.cli", command, "--config", str(self.config)]
+        if port:
+            argv += ["--port", str(port)]
+        return self.process(name, argv, bus=bus)
+
+    def governor(self, close_after: float) -> Role:
+        """A governor with another patience than the minute and a half it has by itself."""
+        script = (
+            "import os, uvloop\n"
+            "from compose import roles, settings\n"
+            "from ledger.governor import run_governor\n"
+            f"config = settings.load({str(self.config)!r}, os.environ, {{}}).config\n"
+            f"uvloop.run(run_governor(config, on_ready=roles.ready, close_after={close_after}))\n"
+        )
+        return self.process("governor", [sys.executable, "-P", "-c", script])
+
+    def process(self, name: str, argv: Sequence[str], *, bus: str = "") -> Role:
+        """Any process that finds the bus and this code; it says that it is ready as a role does."""
+        role = Role(name, argv, {**_environment(bus or self.bus.url), "ROLE_NAME": name})
+        self._roles.append(role)
+        return role
+
+    def runner(self, request: Recorded) -> Role:
+        """The worker that sent a request to the upstream."""
+        return next(one for one in self._roles if one.name == request.headers["X-Worker"])
+
+    async def _kill_all(self) -> None:
+        for role in self._roles:
+            role._child.kill()
+        for role in self._roles:
+            if role._child.pid is not None:
+                await role.ended()
+
+    def _configuration(self) -> dict[str, Any]:
+        queue = {"ack_wait": ACK_WAIT, "in_progress_every": 0.4}
+        return {
+            "call_deadline": 60,
+            "log_level": "info",
+            "providers": {
+                "up": {
+                    "dialect": "openai",
+                    "base_url": f"{self.upstream.url}/v1",
+                    "concurrency": self._concurrency,
+                    "headers": {"X-Worker": "${ROLE_NAME}"},
+                },
+            },
+            "models": {
+                "chat": {"provider": "up", "input_cost": 0.000001, "output_cost": 0.000002},
+            },
+            **self._settings,
+            "queue": {**queue, **self._settings.get("queue", {})},
+        }
+
+    # What a client does.
+
+    def request(self, text: str, app: str, stream: bool) -> tuple[dict[str, Any], dict[str, str]]:
+        """The body and the headers of a call."""
+        body = {
+            "model": "chat",
+            "messages": [{"role": "user", "content": text}],
+            "stream": stream,
+        }
+        return body, {"X-Nexus-App": app}
+
+    async def ask(self, text: str, *, app: str = "", ingress: int = 0) -> httpx.Response:
+        """One call, answered as a whole."""
+        body, headers = self.request(text, app, stream=False)
+        return await self.client.post(self.urls[ingress], json=body, headers=headers)
+
+    def stream(self, text: str, *, app: str = "", ingress: int = 0) -> Stream:
+        """One call, answered as a stream, which begins to be read at once."""
+        body, headers = self.request(text, app, stream=True)
+        return Stream(self.client, self.urls[ingress], body, headers)
+
+    # What the bus holds.
+
+    async def events(self, app: str = "") -> list[LedgerEvent]:
+        """The events of the ledger in their order, of one app or all."""
+        records = await self._patiently(
+            lambda: read_subject(self.connection, subjects.LEDGER, ">", timeout=5.0)
+        )
+        found = [decode_event(record.data) for record in records]
+        return [event for event in found if event is not None and app in ("", event.app)]
+
+    async def types(self, app: str) -> list[str]:
+        """What happened to the calls of one app: the types of their events, in order."""
+        return [str(event.__struct_config__.tag) for event in await self.events(app)]
+
+    async def jobs(self) -> int:
+        """How many jobs the work queue holds, running ones among them."""
+        state = (await self.api(f"STREAM.INFO.{subjects.WORK}"))["state"]
+        return int(state["messages"])
+
+    async def waiting(self, pool: str = "up") -> int:
+        """How many interactive jobs of a pool no worker has."""
+        name = subjects.consumer(pool, "interactive")
+        info = await self.api(f"CONSUMER.INFO.{subjects.WORK}.{name}")
+        return int(info["num_pending"])
+
+    async def api(self, call: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The answer of JetStream to an API call; asks again while the bus is away."""
+        request = json.dumps(body or {}).encode()
+        reply = await self._patiently(
+            lambda: self.connection.request(f"$JS.API.{call}", request, timeout=5.0)
+        )
+        answer: dict[str, Any] = json.loads(reply.data)
+        assert "error" not in answer, answer
+        return answer
+
+    async def settled(self, seconds: float = 20.0) -> list[LedgerEvent]:
+        """The ledger once every call has its end and the queue is empty; one end for each."""
+
+        async def is_settled() -> list[LedgerEvent] | None:
+            if await self.jobs():
+                return None
+            events = await self.events()
+            return events if events and not open_calls(events) else None
+
+        try:
+            events = await until(is_settled, seconds)
+        except AssertionError:
+            events = await self.events()
+            raise AssertionError(
+                f"not settled: {await self.jobs()} jobs, open: {open_calls(events)}"
+            ) from None
+        for call_id in {event.call_id for event in events}:
+            one_end(events, call_id)
+        return events
+
+    async def _patiently(self, ask: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+        give_up = time.monotonic() + 30.0
+        while True:
+            try:
+                return await ask()
+            except _AWAY:
+                assert time.monotonic() < give_up, "the bus stayed away"
+                await asyncio.sleep(0.05)
+
+
+def open_calls(events: Sequence[LedgerEvent]) -> list[tuple[str, str]]:
+    """Ids and apps of the calls that have a start and no end."""
+    ended = {event.call_id for event in events if isinstance(event, Terminal)}
+    return [
+        (event.call_id, event.app)
+        for event in events
+        if isinstance(event, RequestStart) and event.call_id not in ended
+    ]
+
+
+def ends(events: Sequence[LedgerEvent], call_id: str = "") -> list[Terminal]:
+    """The terminal events, of one call or of all."""
+    return [
+        event for event in events if isinstance(event, Terminal) and call_id in ("", event.call_id)
+    ]
+
+
+def one_end(events: Sequence[LedgerEvent], call_id: str) -> Terminal:
+    """The end of a call, which has exactly one."""
+    found = ends(events, call_id)
+    assert len(found) == 1, f"{call_id} has the ends {found}"
+    return found[0]
+
+
+def outcomes(events: Sequence[LedgerEvent], kind: type[_T]) -> list[_T]:
+    """The events of one type."""
+    return [event for event in events if isinstance(event, kind)]
+
+
+def cost(events: Sequence[LedgerEvent]) -> int:
+    """What the calls cost by their events: nano-dollars; what is unknown counts nothing."""
+    return sum(event.cost_nano or 0 for event in events if isinstance(event, Outcome))
+
+
+def price(prompt: int, completion: int) -> int:
+    """What so many tokens of the model `chat` cost, in nano-dollars."""
+    return prompt * 1_000 + completion * 2_000
+
+
+def _environment(bus: str) -> dict[str, str]:
+    """This environment without what would configure a gateway."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(_FOREIGN) and not name.endswith(_FOREIGN_ENDS)
+    }
+    return {
+        **kept,
+        "PYTHONPATH": str(ROOT),
+        "NEXUS_NATS_URL": bus,
+        "GATEWAY_API_KEYS": KEY,
+    }
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
