@@ -22,6 +22,8 @@ from schemas.errors import Unavailable
 from schemas.ids import Clock
 
 _ASK_WITHIN = 0.5
+_ASK_AGAIN = 0.1
+_FIRST_ANSWER_WITHIN = 5.0
 _METRICS_KEPT = 15.0
 _HEALTH_KEPT = 0.5
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -99,11 +101,9 @@ class StatusPages:
             self._keys.authenticate(request.scope["headers"])
         now = self._clock.monotonic()
         try:
-            answer = await self._connection.request(subjects.GOVERNOR_METRICS, timeout=_ASK_WITHIN)
-            compressed = answer.header("Content-Encoding") == "deflate"
-            text = zlib.decompress(answer.data) if compressed else answer.data
+            text = await self._ask_for_metrics()
             self._metrics = now, text
-        except (NoResponders, RequestTimeout, Disconnected) as error:
+        except (NoResponders, RequestTimeout, Disconnected, TimeoutError) as error:
             if self._metrics is None or now - self._metrics[0] > _METRICS_KEPT:
                 raise Unavailable(
                     "The governor, which counts for all processes, does not answer.",
@@ -112,6 +112,22 @@ class StatusPages:
                 ) from error
             text = self._metrics[1]
         return Response(text, headers={"content-type": _METRICS_TYPE})
+
+    async def _ask_for_metrics(self) -> bytes:
+        """Before the first answer ever there may be a governor that is still starting: ask on."""
+        async with asyncio.timeout(_FIRST_ANSWER_WITHIN):
+            while True:
+                try:
+                    answer = await self._connection.request(
+                        subjects.GOVERNOR_METRICS, timeout=_ASK_WITHIN
+                    )
+                    break
+                except (NoResponders, RequestTimeout):
+                    if self._metrics is not None:
+                        raise
+                    await asyncio.sleep(_ASK_AGAIN)
+        compressed = answer.header("Content-Encoding") == "deflate"
+        return zlib.decompress(answer.data) if compressed else answer.data
 
     async def health(self) -> Response:
         """A Health as JSON, at most half a second old; never an error."""

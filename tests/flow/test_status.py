@@ -177,9 +177,6 @@ async def test_metrics_outlive_the_governor_for_a_quarter_of_a_minute(
     hand = [100.0]
     clock = Clock(monotonic=lambda: hand[0])
     async with doors(bus, CONFIG, clock) as ingress:
-        answer = await get(ingress, "/metrics")
-        assert answer.status_code == 503
-        assert answer.json()["error"]["code"] == "governor_away"
         async with governing(nats_url):
             fresh = await get(ingress, "/metrics")
             assert fresh.status_code == 200
@@ -187,6 +184,20 @@ async def test_metrics_outlive_the_governor_for_a_quarter_of_a_minute(
         assert (await get(ingress, "/metrics")).text == fresh.text
         hand[0] += 1
         assert (await get(ingress, "/metrics")).status_code == 503
+
+
+async def test_metrics_without_a_governor_are_refused_and_those_of_a_starting_one_waited_for(
+    bus: Bus, nats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with doors(bus, CONFIG) as ingress:
+        monkeypatch.setattr(status, "_FIRST_ANSWER_WITHIN", 0.3)
+        answer = await get(ingress, "/metrics")
+        assert answer.status_code == 503
+        assert answer.json()["error"]["code"] == "governor_away"
+        monkeypatch.setattr(status, "_FIRST_ANSWER_WITHIN", 8.0)
+        asking = asyncio.create_task(get(ingress, "/metrics"))
+        async with governing(nats_url):
+            assert (await asking).status_code == 200
 
 
 async def test_metrics_of_many_models_still_fit_into_one_answer(bus: Bus, nats_url: str) -> None:
