@@ -1,10 +1,39 @@
-"""The contract is kept on the event loop that workers run on."""
+"""What the tests of providers share: the workers' event loop, a scripted server, a client."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
+import pytest
 import uvloop
+
+from schemas.config import ProviderConfig
+from schemas.ids import Clock
+from tests.contract.openai_stage import KEY
+from tests.upstream import Upstream
+from workers.http import Http
+from workers.providers import make
+from workers.providers.base import Provider
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    async with Upstream() as server:
+        yield server
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[Http]:
+    client = Http(Clock(), limit=100)
+    yield client
+    await client.close()
+
+
+@pytest.fixture
+def provider(upstream: Upstream, http: Http) -> Provider:
+    """The openai adapter, at the scripted server."""
+    config = ProviderConfig(base_url=upstream.url, api_key=KEY, headers={"X-Org": "ours"})
+    return make("acme", config, http, Clock())

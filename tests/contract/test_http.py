@@ -22,13 +22,6 @@ from workers.reply import Reply as HttpReply
 FAILURES = Failures("acme", (), Clock())
 
 
-@pytest.fixture
-async def http() -> AsyncIterator[Http]:
-    client = Http(Clock(), limit=4)
-    yield client
-    await client.close()
-
-
 async def post(
     http: Http, url: str, *, timeouts: Timeouts = PATIENT, stream: bool = False, body: bytes = b"{}"
 ) -> HttpReply:
