@@ -168,5 +168,7 @@ async def run_ingress(
         await http.serve(sockets)
     finally:
         beating.cancel()
+        # Calls that were cut short need one turn of the loop to say so and to cancel themselves.
+        await asyncio.sleep(0)
         await canceller.drain()
         await connection.drain()

@@ -124,7 +124,12 @@ class ChatCompletions:
         watch.add_done_callback(lambda _: reply.leave())
         try:
             job_seq = await gateway.admission.admit(call)
-            outcome = await self._relay(call, request, reply, answer)
+            try:
+                outcome = await self._relay(call, request, reply, answer)
+            except asyncio.CancelledError:
+                # This process stops, and its patience with running calls is over.
+                gateway.canceller.cancel(call, job_seq)
+                return await answer.fail(_stopping().info)
             if outcome.runs_on:
                 gateway.canceller.cancel(call, job_seq)
             return outcome
@@ -251,6 +256,14 @@ def _overdue(call: Call) -> NexusError:
         status=504,
         code="timeout",
         provider=call.target.provider,
+    )
+
+
+def _stopping() -> NexusError:
+    return Unavailable(
+        "The gateway stopped before the answer was complete: send the request again.",
+        code="gateway_stopped",
+        retry_after=1.0,
     )
 
 
