@@ -52,6 +52,7 @@ def guarded(limits: LimitConfig, clock: Clock) -> type[HttpToolsProtocol]:
         # Bytes that have come since the last byte of a body: headers, trailers, chunk sizes.
         _overhead = 0
         _between_bodies = True
+        _in_headers = False
         _leaving = False
         _why = _NOT_HTTP
 
@@ -83,14 +84,22 @@ def guarded(limits: LimitConfig, clock: Clock) -> type[HttpToolsProtocol]:
                 return
             if self._overhead > HEADERS_AT_MOST:
                 self._refuse(_TOO_LONG)
-            elif self._between_bodies and self._timer is None and self._overhead:
+            elif (
+                self._timer is None
+                and self._between_bodies
+                and (self._in_headers or self._overhead)
+            ):
                 self._expect_headers()
+
+        def on_message_begin(self) -> None:
+            self._in_headers = True
+            super().on_message_begin()
 
         def on_headers_complete(self) -> None:
             if self._overhead > HEADERS_AT_MOST and self._head_size() > HEADERS_AT_MOST:
                 self._why = _TOO_LONG
                 raise _Refused
-            self._between_bodies = False
+            self._between_bodies = self._in_headers = False
             self._overhead = 0
             self._expect_nothing()
             if self.parser.should_upgrade() and not self._should_upgrade():
@@ -156,9 +165,9 @@ def guarded(limits: LimitConfig, clock: Clock) -> type[HttpToolsProtocol]:
             self._within(limits.header_timeout, self._headers_overdue)
 
         def _headers_overdue(self) -> None:
-            if self._overhead:
+            if self._in_headers:
                 self._refuse(_TOO_SLOW)
-            else:
+            elif self.cycle is None or self.cycle.response_complete:
                 self.transport.close()
 
         def _within(self, seconds: float, otherwise: Callable[[], None]) -> None:
