@@ -409,10 +409,10 @@ def talk(gateway: Gateway, *sent: bytes) -> bytes:
 
 
 def rest(line: socket.socket) -> bytes:
-    received = b""
+    received = []
     while data := line.recv(65536):
-        received += data
-    return received
+        received.append(data)
+    return b"".join(received)
 
 
 def answers(received: bytes) -> list[httpx.Response]:
