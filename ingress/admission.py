@@ -1,11 +1,13 @@
 """Admits a call: the ledger hears of it first, then the work queue gets it."""
 
 import logging
+from contextlib import suppress
 
 import msgspec
 
 from ingress.pools import Pools
 from ledger.blobs import Blobs
+from ledger.connection import Disconnected
 from ledger.log import Ledger
 from ledger.publisher import Publisher, Refused, Unresolved
 from ledger.work import QUEUE_FULL, submit
@@ -52,7 +54,7 @@ class Admission:
             return (await submit(self._publisher, call)).seq
         except Refused as refused:
             refusal = _refusal(call, refused)
-        except Unresolved:
+        except (Unresolved, Disconnected):
             refusal = Unavailable(
                 "The message bus does not answer. Try again shortly.",
                 code="bus_away",
@@ -75,8 +77,9 @@ class Admission:
             usd=0.0,
             error=info,
         )
-        ack = self._ledger.append_nowait(event, message_id_of_end(call.id))
-        ack.add_done_callback(lambda done: done.cancelled() or done.exception())
+        with suppress(Disconnected):
+            ack = self._ledger.append_nowait(event, message_id_of_end(call.id))
+            ack.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 
 def _refusal(call: Call, refused: Refused) -> NexusError:

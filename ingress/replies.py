@@ -16,6 +16,7 @@ from schemas.frames import Frame, decode_frame
 _REFILL_FRAMES = 64
 _GAP_WAIT = 0.05
 _GAP_TRIES = 60
+_STORED_WITHIN = 1.0
 
 
 class Gap(Exception):
@@ -80,7 +81,7 @@ class Reply:
     async def next(self, silence: float) -> Frame | None:
         """The next frame in order; None when nothing came for `silence` seconds or the client left.
 
-        Raises Gap, Interrupted.
+        After a silence the next call looks into RESP first. Raises Gap, Interrupted.
         """
         tries = 0
         while not self.gone:
@@ -100,6 +101,7 @@ class Reply:
                 if not await self._wait(_GAP_WAIT):
                     self._lagging = True
             elif not await self._wait(silence):
+                self._lagging = True
                 return None
         return None
 
@@ -153,7 +155,7 @@ class Replies:
         self._limit = limit
         self._open: dict[str, Reply] = {}
         connection.subscribe(subjects.resp_of_ingress(ingress), self._on_message)
-        connection.on_reconnect(self._refill_all)
+        connection.on_reconnect(self._on_reconnect)
 
     def __len__(self) -> int:
         return len(self._open)
@@ -173,6 +175,11 @@ class Replies:
         reply = self._open.get(message.subject.rpartition(".")[2])
         if reply is not None:
             reply.push(message.data)
+
+    def _on_reconnect(self) -> None:
+        """RESP is read now, and once more when it surely has what came to the bus before us."""
+        self._refill_all()
+        asyncio.get_running_loop().call_later(_STORED_WITHIN, self._refill_all)
 
     def _refill_all(self) -> None:
         for reply in self._open.values():

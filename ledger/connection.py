@@ -60,6 +60,10 @@ class Subscription:
         """End it; messages on their way are dropped."""
         self._connection._unsubscribe(self)
 
+    def fade(self) -> None:
+        """End it at the server; messages on their way still come."""
+        self._connection._fade(self)
+
     @property
     def line(self) -> bytes:
         return f"SUB {self.subject} {self.queue} ".encode() + self.sid + b"\r\n"
@@ -230,7 +234,7 @@ class Connection:
         try:
             for subscription in list(self._subscriptions.values()):
                 if not subscription.subject.startswith(self.inbox):
-                    self._send_control(b"UNSUB " + subscription.sid + b"\r\n")
+                    self._fade(subscription)
             await self.flush()
         except (Disconnected, RequestTimeout):
             log.warning("the bus did not answer while closing")
@@ -299,7 +303,10 @@ class Connection:
 
     def _unsubscribe(self, subscription: Subscription) -> None:
         if self._subscriptions.pop(subscription.sid, None) is not None:
-            self._send_control(b"UNSUB " + subscription.sid + b"\r\n")
+            self._fade(subscription)
+
+    def _fade(self, subscription: Subscription) -> None:
+        self._send_control(b"UNSUB " + subscription.sid + b"\r\n")
 
     def _adopt(self, wire: Wire) -> None:
         """Make a fresh wire the current one: subscriptions first, then what was kept."""

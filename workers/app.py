@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from faststream import FastStream
+from nats.errors import ConnectionReconnectingError
 
 from ledger.beats import Beats
 from ledger.broker import broker
@@ -106,22 +107,24 @@ def create_worker(
         beats = Beats(connection, "worker", clock, lambda: len(runner.calls))
         work = Pools(connection, runner, served)
         work.start()
-        async with asyncio.TaskGroup() as background:
-            tasks = [
-                background.create_task(runner.calls.beat()),
-                background.create_task(work.watch()),
-                background.create_task(beats.run()),
-            ]
-            try:
-                yield
-            finally:
-                await work.drain(config.drain)
-                for task in tasks:
-                    task.cancel()
-        for provider in providers.values():
-            await provider.close()
-        await http.close()
-        await connection.drain()
+        try:
+            async with asyncio.TaskGroup() as background:
+                tasks = [
+                    background.create_task(runner.calls.beat()),
+                    background.create_task(work.watch()),
+                    background.create_task(beats.run()),
+                ]
+                try:
+                    yield
+                finally:
+                    await work.drain(config.drain)
+                    for task in tasks:
+                        task.cancel()
+        finally:
+            for provider in providers.values():
+                await provider.close()
+            await http.close()
+            await connection.drain()
 
     async def after_startup() -> None:
         # Whoever asks for us from now on must find us: the subscriptions have to be there.
@@ -156,4 +159,7 @@ async def run_worker(
     on_ready: Callable[[], None] | None = None,
 ) -> None:
     """Serve calls until SIGTERM or SIGINT, then drain and return."""
-    await create_worker(config, pools, clock, on_ready).run()
+    try:
+        await create_worker(config, pools, clock, on_ready).run()
+    except* ConnectionReconnectingError:
+        log.warning("the bus was away while stopping")

@@ -97,9 +97,10 @@ class Puller:
             self._ask_anew()
 
     def stop(self) -> None:
-        """Take no more jobs; what runs goes on. Open requests die with the subscription."""
+        """Take no more jobs; what runs goes on. Open requests die with the subscription, and a job
+        that is on its way goes back at once."""
         self._stopped = True
-        self._subscription.unsubscribe()
+        self._subscription.fade()
 
     def _ask_anew(self) -> None:
         """Open requests are gone: forget them, and whatever is still said of them."""

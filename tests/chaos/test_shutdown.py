@@ -236,3 +236,17 @@ async def test_a_stream_longer_than_an_ingress_waits_ends_with_an_error_and_upst
             await (await cluster.upstream.request(0)).gone.wait()
         events = await cluster.settled()
         assert isinstance(events[-1], RequestCancelled)
+
+
+async def test_processes_that_are_asked_to_stop_while_the_bus_is_away_stop(tmp_path: Path) -> None:
+    async with Cluster(tmp_path, settings={"drain": 1.0}) as cluster:
+        cluster.upstream.script(event_stream(event(chat_chunk("four")), HANG))
+        stream = cluster.stream("hi")
+        await until(lambda: stream.texts == ["four"])
+        cluster.bus.kill()
+        roles = (cluster.workers[0], cluster.ingresses[0])
+        for role in roles:
+            role.terminate()
+        assert [await role.ended() for role in roles] == [0, 0]
+        await stream.end()
+        assert stream.error is not None
