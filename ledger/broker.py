@@ -10,9 +10,11 @@ from ledger.wire import Server
 from schemas.config import BusConfig
 
 _STOP_WITHIN = 2.0
+# Its own logger, which the roles quieten to warnings: it tells of every task it awaits.
+_log = logging.getLogger("faststream")
 
 
-def broker(config: BusConfig, *, name: str, log: logging.Logger) -> NatsBroker:
+def broker(config: BusConfig, *, name: str) -> NatsBroker:
     """A broker that comes back to the bus for ever; handlers take and give bytes.
 
     It reaches the same servers with the same credentials as `Connection`. What goes wrong in a
@@ -29,7 +31,7 @@ def broker(config: BusConfig, *, name: str, log: logging.Logger) -> NatsBroker:
         graceful_timeout=_STOP_WITHIN,
         apply_types=False,
         decoder=_as_it_came,
-        logger=log,
+        logger=_log,
         log_level=logging.DEBUG,
     )
 

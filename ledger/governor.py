@@ -208,7 +208,7 @@ async def run_governor(
     A call still open `close_after` seconds after its deadline is ended as lost. Raises what
     Connection.connect, streams.ensure and reader raise when the bus cannot be used at the start.
     """
-    broker = make_broker(config.bus, name="nexus-governor", log=log)
+    broker = make_broker(config.bus, name="nexus-governor")
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:

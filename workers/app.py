@@ -78,7 +78,7 @@ def create_worker(
     served = {
         name: slots for name, slots in config.pools().items() if pools is None or name in pools
     }
-    bus = broker(config.bus, name="nexus-worker", log=log)
+    bus = broker(config.bus, name="nexus-worker")
 
     async def pong(_: bytes) -> bytes:
         return b"pong"
