@@ -3,15 +3,13 @@
 import asyncio
 import contextlib
 import logging
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
 import msgspec
 from faststream import FastStream
-from faststream.nats import NatsBroker, NatsMessage
-from faststream.nats.security import NatsSecurity, NatsUserPassword
+from faststream.nats import NatsBroker
 from nats.aio.client import Client
 from nats.errors import ConnectionClosedError, ConnectionReconnectingError
 
@@ -22,6 +20,7 @@ from analytics.projector import Projector
 from analytics.questions import QUESTIONS, answer
 from analytics.sql_run import USER_SQL, UserSql
 from analytics.store import READING, WRITING, Database, Store, StoreFailed
+from ledger.broker import broker
 from schemas import subjects
 from schemas.config import BusConfig, Config
 from schemas.errors import Internal, InvalidRequest, NexusError, Unavailable
@@ -29,8 +28,6 @@ from schemas.ids import Clock
 
 log = logging.getLogger("nexus.analytics")
 # FastStream speaks of its own tasks at the level of information.
-bus_log = logging.getLogger("nexus.analytics.bus")
-bus_log.setLevel(logging.WARNING)
 
 _NAME = "analytics"
 _INBOX = f"_INBOX_{_NAME}"
@@ -190,41 +187,14 @@ class Role:
 
 
 def _broker(bus: BusConfig, role: Role) -> NatsBroker:
-    broker = NatsBroker(
-        [server.strip() for server in bus.url.split(",")],
-        name=_NAME,
-        security=_security(bus),
-        inbox_prefix=_INBOX,
-        connect_timeout=2,
-        reconnect_time_wait=1,
-        max_reconnect_attempts=-1,
-        reconnected_cb=role.look_again,
-        graceful_timeout=2.0,
-        apply_types=False,
-        logger=bus_log,
-    )
+    made = broker(bus, name=_NAME, inbox=_INBOX, on_reconnect=role.look_again)
     answers: dict[str, Reply] = {name: partial(role.ask, name) for name in QUESTIONS}
     for question, how in {**answers, "sql": role.sql}.items():
-        subscriber = broker.subscriber(
-            subjects.ask(question),
-            queue=_NAME,
-            decoder=_body,
-            max_workers=_AT_ONCE,
-            title=question,
+        subscriber = made.subscriber(
+            subjects.ask(question), queue=_NAME, max_workers=_AT_ONCE, title=question
         )
         subscriber(partial(role.reply, how))
-    return broker
-
-
-async def _body(message: NatsMessage) -> bytes:
-    return message.body
-
-
-def _security(bus: BusConfig) -> NatsSecurity | None:
-    context = ssl.create_default_context(cafile=bus.tls_ca) if bus.tls_ca else None
-    if bus.user:
-        return NatsUserPassword(bus.user, bus.password, ssl_context=context)
-    return NatsSecurity(ssl_context=context) if context else None
+    return made
 
 
 def _unavailable(message: str) -> Unavailable:

@@ -2,6 +2,7 @@
 
 import logging
 import ssl
+from collections.abc import Awaitable, Callable
 
 from faststream.nats import NatsBroker, NatsMessage
 from faststream.nats.security import NatsSecurity, NatsToken, NatsUserPassword
@@ -14,7 +15,13 @@ _STOP_WITHIN = 2.0
 _log = logging.getLogger("faststream")
 
 
-def broker(config: BusConfig, *, name: str) -> NatsBroker:
+def broker(
+    config: BusConfig,
+    *,
+    name: str,
+    inbox: str = "_INBOX",
+    on_reconnect: Callable[[], Awaitable[None]] | None = None,
+) -> NatsBroker:
     """A broker that comes back to the bus for ever; handlers take and give bytes.
 
     It reaches the same servers with the same credentials as `Connection`. What goes wrong in a
@@ -25,6 +32,9 @@ def broker(config: BusConfig, *, name: str) -> NatsBroker:
         [f"{'tls' if server.tls else 'nats'}://{server}" for server in servers],
         name=name,
         security=_security(config, servers[0]),
+        inbox_prefix=inbox,
+        connect_timeout=2,
+        reconnected_cb=on_reconnect,
         max_reconnect_attempts=-1,
         reconnect_time_wait=1,
         drain_timeout=int(_STOP_WITHIN),
