@@ -113,6 +113,7 @@ class Reply:
                 self._subject,
                 from_seq=self._refill_from,
                 limit=_REFILL_FRAMES,
+                limit_bytes=self._limit,
             )
         except Unreadable:
             await asyncio.sleep(_GAP_WAIT)
@@ -121,7 +122,7 @@ class Reply:
         for record in stored:
             self._refill_from = record.seq + 1
             self._ready.extend(self._sequencer.accept(decode_frame(record.data)))
-        if len(stored) == _REFILL_FRAMES:
+        if stored:
             self._lagging = True
 
     async def _wait(self, seconds: float) -> bool:

@@ -51,18 +51,24 @@ async def read_subject(
     *,
     from_seq: int = 1,
     limit: int = 0,
+    limit_bytes: int = 0,
     timeout: float = 2.0,
 ) -> list[Stored]:
     """All stored messages whose subject matches (wildcards work), in order, from a sequence on.
 
-    `limit` > 0 bounds how many. Raises Unreadable.
+    `limit` > 0 bounds how many; `limit_bytes` > 0 ends the reading once there are so many
+    bytes of them, or up to 4 MiB more. Raises Unreadable.
     """
     found: list[Stored] = []
+    size = 0
     while True:
         wanted = min(_BATCH, limit - len(found)) if limit else _BATCH
         batch, more = await _read_batch(connection, stream, subject, from_seq, wanted, timeout)
         found += batch
         if not more or not batch or (limit and len(found) >= limit):
+            return found
+        size += sum(len(record.data) for record in batch)
+        if limit_bytes and size >= limit_bytes:
             return found
         from_seq = batch[-1].seq + 1
 

@@ -165,7 +165,7 @@ def ask_without_reading(gateway: Gateway) -> socket.socket:
     return line
 
 
-@pytest.mark.parametrize(("deltas", "size"), [(500, 100_000), (25, 2 * MB), (30_000, 20)])
+@pytest.mark.parametrize(("deltas", "size"), [(500, 100_000), (40, 2 * MB), (30_000, 20)])
 def test_a_client_that_does_not_read_costs_little_memory_and_may_read_later(
     patient: Gateway, deltas: int, size: int
 ) -> None:
