@@ -89,9 +89,9 @@ class Provider:
         self._upstream.requests.clear()
         self._upstream.script(*replies)
 
-    def set(self, event: asyncio.Event) -> None:
-        """Lets a reply go on that waits for the event."""
-        self._loop.call_soon_threadsafe(event.set)
+    def wait_for(self, event: asyncio.Event, seconds: float = 10.0) -> None:
+        """Returns when an event of a request is set, such as its `gone`."""
+        asyncio.run_coroutine_threadsafe(event.wait(), self._loop).result(seconds)
 
 
 @dataclass
