@@ -10,7 +10,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
-from nats.js.api import ConsumerConfig, StreamState
+from nats.js.api import AckPolicy, ConsumerConfig, StreamState
 from nats.js.errors import NotFoundError
 
 from analytics.projection import Projection
@@ -22,7 +22,7 @@ log = logging.getLogger("nexus.analytics")
 
 CONSUMER = "analytics"
 
-_BATCH = 1_000
+_BATCH = 5_000
 _SHORTEST_LINGER, _LONGEST_LINGER = 0.25, 1.0
 _IDLE_SECONDS = 5.0
 _API_SECONDS = 2.0
@@ -30,6 +30,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _SETTINGS = ConsumerConfig(
     durable_name=CONSUMER,
     description="projects the ledger into ClickHouse",
+    ack_policy=AckPolicy.ALL,
     ack_wait=30.0,
     max_ack_pending=4 * _BATCH,
 )
@@ -132,13 +133,22 @@ class Projector:
         began = monotonic()
         records = [_record(message) for message in messages]
         await self._projection.add(records)
-        for message in messages:
-            await message.ack()
         self._progress.add(record.seq for record in records)
+        await self._ack(messages, records)
         self._pause = _FIRST_PAUSE
         # A batch costs much the same whatever its size: taking fewer of them while keeping up
         # leaves the machine to the calls.
         self._linger = min(max(10 * (monotonic() - began), _SHORTEST_LINGER), _LONGEST_LINGER)
+
+    async def _ack(self, messages: list[Msg], records: list[Record]) -> None:
+        """One ack for all that is stored without a gap: what never reached us comes again."""
+        stored = [
+            (record.seq, message)
+            for record, message in zip(records, messages, strict=True)
+            if record.seq <= self.applied_seq
+        ]
+        if stored:
+            await max(stored, key=lambda pair: pair[0])[1].ack()
 
     async def _fetch(
         self, subscription: JetStreamContext.PullSubscription, most: int, seconds: float

@@ -13,6 +13,9 @@ from schemas.config import Config
 Role = Literal["ingress", "worker", "governor", "analytics"]
 LISTEN_FD = "NEXUS_LISTEN_FD"
 
+# On one machine a projection may lag; a call may not wait for it.
+_BEHIND_THE_CALLS = 10
+
 log = logging.getLogger("nexus.roles")
 
 
@@ -62,6 +65,8 @@ def _running(role: Role, config: Config, pools: list[str] | None) -> Coroutine[A
         return run_governor(config, on_ready=ready)
     from analytics.app import run_analytics
 
+    if supervised():
+        os.nice(_BEHIND_THE_CALLS)
     return run_analytics(config, on_ready=ready)
 
 
