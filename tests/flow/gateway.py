@@ -96,9 +96,10 @@ class Provider:
 
 @dataclass
 class Gateway:
-    """A running gateway; `url` is where its ingress listens, `log` has the lines of all roles."""
+    """A running gateway: the URLs of its ingress and its bus, `log` with the lines of all roles."""
 
     url: str
+    bus: str
     log: Path
     up: Provider
     client: httpx.Client
@@ -191,7 +192,7 @@ def running_gateway(
         heard = [child.start() for child in children.values()]
         for role, told in zip(roles, heard, strict=True):
             _await_ready(role, told, log)
-        yield Gateway(url, log, provider, client, children)
+        yield Gateway(url, server.url, log, provider, client, children)
 
 
 def _kill(children: Iterable[Child]) -> None:
