@@ -47,7 +47,9 @@ _T = TypeVar("_T")
 
 
 async def until(
-    condition: Callable[[], _T | Coroutine[Any, Any, _T]], seconds: float = 20.0, what: str = ""
+    condition: Callable[[], _T | Coroutine[Any, Any, _T | None] | None],
+    seconds: float = 20.0,
+    what: str = "",
 ) -> _T:
     """Wait until a condition, plain or to be awaited, gives something true; the result is that."""
     give_up = time.monotonic() + seconds

@@ -110,7 +110,10 @@ class Puller:
         self._ask()
 
     def _ask(self) -> None:
-        """Keep the window open: ask for all free slots once half of them are unasked for."""
+        """Keep the window open: ask for all free slots once half of them are unasked for. Without
+        a bus the reconnect asks: a request that waited for it would come on top."""
+        if not self._connection.connected:
+            return
         free = self._slots - len(self.running) - self._outstanding
         if self._stopped or free <= 0 or (self._outstanding and free * 2 < self._slots):
             return

@@ -41,11 +41,16 @@ async def kill_bus(cluster: Cluster, away: float) -> None:
     cluster.bus.start()
 
 
+async def has_shown(stream: Stream, chunks: int) -> None:
+    """Returns when so many chunks of a stream are there."""
+    await until(lambda: len(stream.texts) >= chunks)
+
+
 @pytest.mark.parametrize(("workers", "ingresses"), [(1, 1), (2, 2)])
 async def test_streams_survive_the_death_of_the_bus_without_a_gap_or_a_repeat(
     tmp_path: Path, workers: int, ingresses: int
 ) -> None:
-    count = 80
+    count = 50
     async with Cluster(
         tmp_path, workers=workers, ingresses=ingresses, settings=DEFAULTS
     ) as cluster:
@@ -57,7 +62,8 @@ async def test_streams_survive_the_death_of_the_bus_without_a_gap_or_a_repeat(
                 )
                 for number in range(24)
             }
-            await until(lambda: all(len(one.texts) > 3 for one in streams.values()))
+            for stream in streams.values():
+                await has_shown(stream, 3)
             await kill_bus(cluster, away)
             back = time.monotonic()
             answer = await cluster.ask("new", app="new")
@@ -85,7 +91,7 @@ async def test_no_stream_is_a_mixture_when_the_bus_forgets_who_had_its_job(tmp_p
             return chat_stream(*words(f"answer {next(answered)}", count), pause=0.03)
 
         cluster.upstream.script(reply)
-        for _ in range(3):
+        for _ in range(2):
             streams: list[Stream] = []
             for number in range(40):
                 streams.append(cluster.stream("hi", ingress=number % 2))
@@ -96,7 +102,7 @@ async def test_no_stream_is_a_mixture_when_the_bus_forgets_who_had_its_job(tmp_p
                 assert (stream.error, stream.done) == (None, True)
                 assert stream.texts == words(stream.texts[0].split(".")[0], count)
         events = await cluster.settled()
-        assert len(outcomes(events, RequestComplete)) == 120
+        assert len(outcomes(events, RequestComplete)) == 80
 
 
 async def test_calls_begun_while_the_bus_is_away_wait_for_it(tmp_path: Path) -> None:
@@ -119,7 +125,7 @@ async def test_a_bus_that_stays_away_gives_503_with_a_time_to_come_back(tmp_path
     async with Cluster(tmp_path, settings=DEFAULTS) as cluster:
         cluster.upstream.script(slowly(200, 0.05))
         stream = cluster.stream("long")
-        await until(lambda: len(stream.texts) > 3)
+        await has_shown(stream, 3)
         cluster.bus.kill()
         answers = await asyncio.gather(*(cluster.ask("hi", app="refused") for _ in range(5)))
         for answer in answers:
@@ -131,7 +137,8 @@ async def test_a_bus_that_stays_away_gives_503_with_a_time_to_come_back(tmp_path
             )
             assert int(answer.headers["retry-after"]) >= 1
             assert error["request_id"] == answer.headers["x-request-id"]
-        await asyncio.sleep(3.0)
+        # By now the worker cannot be sure any more that the running stream is still its own.
+        await asyncio.sleep(1.5)
         cluster.bus.start()
 
         assert (await cluster.ask("hi")).status_code == 200

@@ -1,4 +1,4 @@
-"""What becomes of a call when its client leaves, when nobody takes it, or when it takes too long."""
+"""What becomes of a call whose client leaves, which nobody takes, or which takes too long."""
 
 import asyncio
 import json
