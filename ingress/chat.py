@@ -89,10 +89,13 @@ class ChatCompletions:
             body = await read_body(scope, receive, gateway.config.limits)
             request = openai.parse(body, _model_of_path(scope))
             model = request.model
+            plan = gateway.router.plan(model)
+            if (chosen := gateway.router.chosen(model)) != model:
+                model, request = chosen, msgspec.structs.replace(request, model=chosen)
             call = Call(
                 id=call_id,
-                model=gateway.router.chosen(model),
-                plan=gateway.router.plan(model),
+                model=model,
+                plan=plan,
                 tenant=principal.tenant,
                 ingress=gateway.replies.ingress,
                 received_ns=received_ns,
