@@ -25,6 +25,7 @@ CONSUMER = "analytics"
 _BATCH = 5_000
 _SHORTEST_LINGER, _LONGEST_LINGER = 0.25, 1.0
 _IDLE_SECONDS = 5.0
+_TAKE_SECONDS = 0.05
 _API_SECONDS = 2.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _SETTINGS = ConsumerConfig(
@@ -64,6 +65,7 @@ class Projector:
         self._js = connection.jetstream(timeout=_API_SECONDS)
         self._progress = Progress(0)
         self._linger = _SHORTEST_LINGER
+        self._is_behind = False
         self._pause = _FIRST_PAUSE
         self._stopping = False
         self._interrupt = asyncio.Event()
@@ -95,13 +97,13 @@ class Projector:
             except NotFoundError:
                 if self._pause == _FIRST_PAUSE:
                     log.info("projector waits for the ledger", extra={"stream": subjects.LEDGER})
-                await self._rest()
+                await self._back_off()
             except (StoreFailed, NatsError, TimeoutError, OSError) as error:
                 log.error(
                     "projector interrupted",
                     extra={"error": str(error) or type(error).__name__, "retry_in": self._pause},
                 )
-                await self._rest()
+                await self._back_off()
 
     async def _begin(self) -> JetStreamContext.PullSubscription:
         """Make ledger, tables and consumer agree on where to go on."""
@@ -126,7 +128,11 @@ class Projector:
             if not messages:
                 await self._js.consumer_info(subjects.LEDGER, CONSUMER)
                 continue
-            messages += await self._fetch(subscription, _BATCH - 1, self._linger)
+            # A fetch gives what is there: it does not wait for its number to be reached.
+            if not self._is_behind:
+                await self._rest(self._linger)
+            messages += await self._fetch(subscription, _BATCH - 1, _TAKE_SECONDS)
+            self._is_behind = len(messages) == _BATCH
             await self._apply(messages)
 
     async def _apply(self, messages: list[Msg]) -> None:
@@ -166,10 +172,14 @@ class Projector:
             interrupt.cancel()
             await asyncio.gather(fetch, interrupt, return_exceptions=True)
 
-    async def _rest(self) -> None:
+    async def _rest(self, seconds: float) -> None:
+        """Sleep, unless `stop` or `look_again` comes."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._pause):
+            async with asyncio.timeout(seconds):
                 await self._interrupt.wait()
+
+    async def _back_off(self) -> None:
+        await self._rest(self._pause)
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
     async def _forget_what_the_ledger_lost(self, ledger: StreamState) -> None:
