@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from compose.roles import LISTEN_FD
 from tests.upstream import Recorded, Script, Upstream
 
 ROOT = Path(__file__).parents[2]
+ROLES = ("governor", "worker", "ingress")
 KEY = "test-key-1"
 OTHER_KEY = "test-key-2"
 ADMIN = "test-admin-token"
@@ -36,6 +37,7 @@ CONFIG = """
 providers:
   up: {{dialect: openai, base_url: "{url}/v1", api_key: "${{UP_API_KEY}}"}}
   openai: {{dialect: openai, base_url: "{url}/v1", api_key: "${{UP_API_KEY}}"}}
+{providers}
 models:
   up-model: {{provider: up, engine: engine-1, input_cost: 0.0000025, output_cost: 0.00001}}
   up/other: {{provider: up, engine: org/engine-2}}
@@ -169,16 +171,18 @@ def refusal(response: httpx.Response, status: int, kind: str, code: str | None) 
 
 
 @contextmanager
-def running_gateway(
-    folder: Path, more_config: str = "", roles: Sequence[str] = ("governor", "worker", "ingress")
-) -> Iterator[Gateway]:
-    """Starts everything, waits until it is ready, and leaves no process behind."""
+def running_gateway(folder: Path, more_config: str = "", providers: str = "") -> Iterator[Gateway]:
+    """Starts everything, waits until it is ready, and leaves no process behind.
+
+    `providers` are further lines of that section of the configuration, `more_config` comes behind
+    its models.
+    """
     provider = Provider()
     provider.start()
     server = NatsServer(folder / "nats")
     server.start()
     config = folder / "nexus.yaml"
-    config.write_text(CONFIG.format(url=provider.url) + more_config)
+    config.write_text(CONFIG.format(url=provider.url, providers=providers) + more_config)
     with ExitStack() as stack:
         stack.callback(provider.stop)
         stack.callback(server.stop)
@@ -187,10 +191,10 @@ def running_gateway(
         client = stack.enter_context(httpx.Client(base_url=url, timeout=60))
         log = folder / "log"
         environ = _environment(server.url, config, listener)
-        children = {role: _child(role, environ, listener, log) for role in roles}
+        children = {role: _child(role, environ, listener, log) for role in ROLES}
         stack.callback(_kill, children.values())
         heard = [child.start() for child in children.values()]
-        for role, told in zip(roles, heard, strict=True):
+        for role, told in zip(ROLES, heard, strict=True):
             _await_ready(role, told, log)
         yield Gateway(url, server.url, log, provider, client, children)
 
