@@ -2,12 +2,12 @@
 
     async with Cluster(tmp_path, workers=2) as cluster:
         cluster.upstream.script(chat_stream("a", "b"))
-        answer = await cluster.ask("hello", app="one")
-        await cluster.workers[0].kill()
-        await cluster.settled()
-        assert ends(await cluster.events("one")) == [...]
+        stream = cluster.stream("hello", app="one")
+        await cluster.runner(await cluster.upstream.request()).kill()
+        await stream.end()
+        events = await cluster.settled()
 
-A call is named by `app`, which its events carry.
+A call may be named by `app`, which its events carry.
 """
 
 import asyncio
@@ -325,10 +325,6 @@ class Cluster:
         )
         found = [decode_event(record.data) for record in records]
         return [event for event in found if event is not None and app in ("", event.app)]
-
-    async def types(self, app: str) -> list[str]:
-        """What happened to the calls of one app: the types of their events, in order."""
-        return [str(event.__struct_config__.tag) for event in await self.events(app)]
 
     async def jobs(self) -> int:
         """How many jobs the work queue holds, running ones among them."""

@@ -285,11 +285,16 @@ async def test_the_only_worker_may_sleep_past_its_ack_time_and_the_call_still_en
         await cluster.upstream.request(0)
         await cluster.workers[0].pause()
         gate.set()
-        await asyncio.sleep(ACK_WAIT + 0.5)
+        await until(lambda: was_given_out_again(cluster))
         cluster.workers[0].resume()
 
         assert (await asking).status_code == 200
         await cluster.settled()
+
+
+async def was_given_out_again(cluster: Cluster) -> bool:
+    info = await cluster.api("CONSUMER.INFO.WORK.up-interactive")
+    return bool(info["num_redelivered"])
 
 
 @pytest.mark.parametrize("told", [True, False])
