@@ -151,7 +151,7 @@ def test_a_running_stream_is_not_harmed_by_what_is_sent_behind_it(
 def long_stream(deltas: int, size: int) -> list[Step]:
     """A stream of so many deltas of so many bytes."""
     piece = event(chat_chunk("x" * size))
-    return [piece] * deltas + [event(chat_chunk({}, finish_reason="stop")), DONE]
+    return [*([piece] * deltas), event(chat_chunk({}, finish_reason="stop")), DONE]
 
 
 def ask_without_reading(gateway: Gateway) -> socket.socket:
