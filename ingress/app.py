@@ -106,7 +106,8 @@ def _use_one_error_shape(app: FastAPI, gateway: Gateway) -> None:
         assert isinstance(error, RequestValidationError)
         first = error.errors()[0]
         where = str(first["loc"][-1]) if first["loc"] else None
-        return answer(InvalidRequest(f"{where}: {first['msg']}", param=where).info)
+        message = f"{where}: {first['msg']}"
+        return answer(InvalidRequest(message, param=where, code="invalid_value").info)
 
     async def on_left(_: Request, error: Exception) -> Response:
         return Response(status_code=499)

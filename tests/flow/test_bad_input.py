@@ -1,5 +1,6 @@
 """Nothing that a client sends gives a 5xx, a hang or a shapeless error, nor harms the next call."""
 
+import asyncio
 import json
 import socket
 from collections.abc import Iterator
@@ -10,6 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ledger.connection import Connection
+from ledger.reader import Stored, read_subject
+from schemas import subjects
+from schemas.config import BusConfig
+from schemas.events import RequestStart, Terminal, decode_event
 from tests.flow.gateway import KEY, Gateway, basic, message, refusal, running_gateway
 from tests.upstream import chat_answer, json_reply
 
@@ -600,3 +606,28 @@ def test_a_good_body_with_a_byte_changed(client: httpx.Client, data: st.DataObje
     at = data.draw(st.integers(0, SIZE - 1))
     byte = data.draw(st.integers(0, 255))
     survives(client, GOOD[:at] + bytes([byte]) + GOOD[at + 1 :])
+
+
+async def test_whatever_was_let_in_has_ended(gateway: Gateway) -> None:
+    """The last test of this file: the ledger knows no call without an end, the queue is empty."""
+    connection = await Connection.connect(BusConfig(url=gateway.bus), name="test")
+
+    async def left_open() -> set[str]:
+        records = await read_subject(connection, subjects.LEDGER, subjects.LEDGER_SUBJECTS)
+        events = [decode_event(record.data) for record in records]
+        begun = {event.call_id for event in events if isinstance(event, RequestStart)}
+        ended = [event.call_id for event in events if isinstance(event, Terminal)]
+        assert len(begun) > 200 and len(ended) == len(set(ended))
+        return begun.difference(ended)
+
+    async def waiting() -> list[Stored]:
+        return await read_subject(connection, subjects.WORK, subjects.WORK_SUBJECTS)
+
+    try:
+        async with asyncio.timeout(10):
+            while True:
+                if not await left_open() and not await waiting():
+                    break
+                await asyncio.sleep(0.05)
+    finally:
+        await connection.close()

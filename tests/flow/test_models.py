@@ -158,7 +158,8 @@ def test_a_model_that_nobody_knows(gateway: Gateway, name: str) -> None:
 
 def test_a_query_that_is_no_truth_value_is_refused(gateway: Gateway) -> None:
     response = get(gateway, "/v1/models?available=perhaps")
-    assert refusal(response, 400, "invalid_request_error", None)["param"] == "available"
+    error = refusal(response, 400, "invalid_request_error", "invalid_value")
+    assert error["param"] == "available"
 
 
 def test_the_configured_models_are_open_and_as_document_001_writes_them(gateway: Gateway) -> None:
