@@ -23,6 +23,7 @@ log = logging.getLogger("nexus.analytics")
 CONSUMER = "analytics"
 
 _BATCH = 5_000
+_FEW = 64
 _SHORTEST_LINGER, _LONGEST_LINGER = 0.25, 1.0
 _IDLE_SECONDS = 5.0
 _TAKE_SECONDS = 0.05
@@ -128,12 +129,22 @@ class Projector:
             if not messages:
                 await self._js.consumer_info(subjects.LEDGER, CONSUMER)
                 continue
-            # A fetch gives what is there: it does not wait for its number to be reached.
             if not self._is_behind:
                 await self._rest(self._linger)
-            messages += await self._fetch(subscription, _BATCH - 1, _TAKE_SECONDS)
-            self._is_behind = len(messages) == _BATCH
+            messages += await self._gathered(subscription)
+            self._is_behind = len(messages) > _BATCH // 2
             await self._apply(messages)
+
+    async def _gathered(self, subscription: JetStreamContext.PullSubscription) -> list[Msg]:
+        """What has gathered on the bus, up to a batch: a fetch gives what is there, and what it
+        could take in its time; it does not wait for its number to be reached."""
+        gathered: list[Msg] = []
+        while len(gathered) < _BATCH:
+            more = await self._fetch(subscription, _BATCH - len(gathered), _TAKE_SECONDS)
+            gathered += more
+            if len(more) < _FEW:
+                break
+        return gathered
 
     async def _apply(self, messages: list[Msg]) -> None:
         began = monotonic()
