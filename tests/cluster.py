@@ -18,7 +18,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,7 +31,9 @@ from ledger.connection import Connection, Disconnected, NoResponders, RequestTim
 from ledger.reader import Unreadable, read_subject
 from schemas import subjects
 from schemas.config import BusConfig
-from schemas.events import LedgerEvent, Outcome, RequestStart, Terminal, decode_event
+from schemas.events import LedgerEvent, decode_event
+from tests.ledger_facts import one_end, open_calls
+from tests.streaming import Stream
 from tests.upstream import Recorded, Upstream
 
 ROOT = Path(__file__).parents[1]
@@ -112,66 +114,6 @@ class Role:
 
     def resume(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
-
-
-class Stream:
-    """A streamed answer as a client sees it, while it comes in.
-
-    `texts` are the contents of its chunks so far, `error` that of an error event or an error
-    answer, `done` is true after [DONE], `broken` when the connection ended before its time.
-    """
-
-    def __init__(self, client: httpx.AsyncClient, url: str, body: Any, headers: Any) -> None:
-        self.status = 0
-        self.headers: Mapping[str, str] = {}
-        self.texts: list[str] = []
-        self.error: dict[str, Any] | None = None
-        self.last: dict[str, Any] = {}
-        self.done = False
-        self.broken = False
-        self._task = asyncio.create_task(self._read(client, url, body, headers))
-
-    @property
-    def clear(self) -> bool:
-        """Whether the client knows where it stands: all of it, or an error."""
-        return self.done is (self.error is None)
-
-    async def end(self) -> "Stream":
-        """Returns when nothing more will come."""
-        await self._task
-        return self
-
-    async def leave(self) -> None:
-        """Close the connection."""
-        self._task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._task
-
-    async def _read(self, client: httpx.AsyncClient, url: str, body: Any, headers: Any) -> None:
-        try:
-            async with client.stream("POST", url, json=body, headers=headers) as response:
-                self.status, self.headers = response.status_code, response.headers
-                if response.status_code != 200:
-                    self.error = json.loads(await response.aread())["error"]
-                    return
-                async for line in response.aiter_lines():
-                    if line.startswith("data: "):
-                        self._take(line[6:])
-        except httpx.TransportError:
-            self.broken = True
-
-    def _take(self, data: str) -> None:
-        assert not self.done and self.error is None, "something came after the end"
-        if data == "[DONE]":
-            self.done = True
-            return
-        self.last = json.loads(data)
-        if "error" in self.last:
-            self.error = self.last["error"]
-            return
-        for choice in self.last["choices"]:
-            if choice["delta"].get("content"):
-                self.texts.append(choice["delta"]["content"])
 
 
 class Cluster:
@@ -375,45 +317,6 @@ class Cluster:
             except _AWAY:
                 assert time.monotonic() < give_up, "the bus stayed away"
                 await asyncio.sleep(0.05)
-
-
-def open_calls(events: Sequence[LedgerEvent]) -> list[tuple[str, str]]:
-    """Ids and apps of the calls that have a start and no end."""
-    ended = {event.call_id for event in events if isinstance(event, Terminal)}
-    return [
-        (event.call_id, event.app)
-        for event in events
-        if isinstance(event, RequestStart) and event.call_id not in ended
-    ]
-
-
-def ends(events: Sequence[LedgerEvent], call_id: str = "") -> list[Terminal]:
-    """The terminal events, of one call or of all."""
-    return [
-        event for event in events if isinstance(event, Terminal) and call_id in ("", event.call_id)
-    ]
-
-
-def one_end(events: Sequence[LedgerEvent], call_id: str) -> Terminal:
-    """The end of a call, which has exactly one."""
-    found = ends(events, call_id)
-    assert len(found) == 1, f"{call_id} has the ends {found}"
-    return found[0]
-
-
-def outcomes(events: Sequence[LedgerEvent], kind: type[_T]) -> list[_T]:
-    """The events of one type."""
-    return [event for event in events if isinstance(event, kind)]
-
-
-def cost(events: Sequence[LedgerEvent]) -> int:
-    """What the calls cost by their events: nano-dollars; what is unknown counts nothing."""
-    return sum(event.cost_nano or 0 for event in events if isinstance(event, Outcome))
-
-
-def price(prompt: int, completion: int) -> int:
-    """What so many tokens of the model `chat` cost, in nano-dollars."""
-    return prompt * 1_000 + completion * 2_000
 
 
 def _environment(bus: str) -> dict[str, str]:

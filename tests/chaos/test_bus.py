@@ -11,7 +11,9 @@ import httpx
 import pytest
 
 from schemas.events import AttemptAbandoned, RequestComplete, RequestLost, RequestStart
-from tests.cluster import Cluster, Stream, ends, outcomes, until
+from tests.cluster import Cluster, until
+from tests.ledger_facts import ends, outcomes
+from tests.streaming import Stream
 from tests.upstream import Recorded, Reply, chat_answer, chat_stream, json_reply
 
 DEFAULTS = {"queue": {"ack_wait": 6.0, "in_progress_every": 1.0}}

@@ -19,7 +19,8 @@ from schemas.events import (
     RequestStart,
     StreamingStart,
 )
-from tests.cluster import KEY, Cluster, cost, ends, outcomes, price, until
+from tests.cluster import KEY, Cluster, until
+from tests.ledger_facts import cost, ends, outcomes, price
 from tests.upstream import (
     HANG,
     Reply,

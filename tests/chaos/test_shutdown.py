@@ -16,7 +16,8 @@ from schemas.events import (
     RequestStart,
     StreamingStart,
 )
-from tests.cluster import Cluster, Role, cost, outcomes, price, until
+from tests.cluster import Cluster, Role, until
+from tests.ledger_facts import cost, outcomes, price
 from tests.upstream import (
     HANG,
     Recorded,

@@ -19,7 +19,8 @@ from schemas.events import (
 )
 from schemas.frames import Finish, decode_frame
 from tests.bus_tap import BusTap
-from tests.cluster import ACK_WAIT, Cluster, cost, one_end, outcomes, price, until
+from tests.cluster import ACK_WAIT, Cluster, until
+from tests.ledger_facts import cost, one_end, outcomes, price
 from tests.upstream import (
     DONE,
     HANG,
