@@ -61,11 +61,14 @@ def router(connection: Connection, keys: Keys, config: Config, clock: Clock) -> 
         api.add_api_route(
             path,
             status.health,
-            methods=["GET", "HEAD"],
+            methods=["GET"],
             response_model=None,
             summary="State of the gateway and of its providers",
             description="200 as long as this process serves; `status` and `components` say what"
             " is away.",
+        )
+        api.add_api_route(
+            path, status.health, methods=["HEAD"], response_model=None, include_in_schema=False
         )
     api.add_api_route(
         "/metrics",

@@ -207,3 +207,6 @@ def test_an_operation_of_every_route_is_documented(gateway: Gateway) -> None:
         assert "get" in document["paths"][f"{prefix}/models"]
         assert "get" in document["paths"][f"{prefix}/models/{{model_id}}"]
     assert {"/proxy/{model}", "/models", "/health", "/metrics"} <= document["paths"].keys()
+    operations = [one for path in document["paths"].values() for one in path.values()]
+    assert len({one["operationId"] for one in operations}) == len(operations)
+    assert all(line.startswith("{") for line in gateway.log.read_text().splitlines())
