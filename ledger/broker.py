@@ -11,8 +11,9 @@ from ledger.wire import Server
 from schemas.config import BusConfig
 
 _STOP_WITHIN = 2.0
-# Its own logger, which the roles quieten to warnings: it tells of every task it awaits.
-_log = logging.getLogger("faststream")
+# It tells of every task it awaits: only what goes wrong is of interest.
+_log = logging.getLogger("nexus.broker")
+_log.setLevel(logging.WARNING)
 
 
 def broker(
