@@ -13,8 +13,8 @@ from ledger.publisher import Publisher, Refused, Unresolved
 from ledger.work import QUEUE_FULL, submit
 from schemas.call import Call
 from schemas.errors import ErrorInfo, NexusError, RateLimited, Unavailable
-from schemas.events import RequestRejected, message_id_of_end, of_call, start_event
-from schemas.ids import Clock, rfc3339
+from schemas.events import RequestRejected, message_id_of_end, new_of_call, start_event
+from schemas.ids import Clock
 
 log = logging.getLogger("nexus.ingress")
 
@@ -66,10 +66,7 @@ class Admission:
     def _reject(self, call: Call, info: ErrorInfo) -> None:
         """The end of a call that no worker got; not waited for, the client has its answer."""
         event = RequestRejected(
-            event_id=self._clock.new_id(),
-            time=rfc3339(self._clock.now_ns()),
-            v=1,
-            **of_call(call),
+            **new_of_call(call, self._clock),
             provider=call.target.provider,
             stream=call.stream,
             operation=call.operation,

@@ -11,9 +11,9 @@ from ledger.log import Ledger
 from ledger.publisher import Refused, Unresolved
 from schemas import subjects
 from schemas.call import Call
-from schemas.events import RequestCancelled, message_id_of_end, of_call
+from schemas.events import RequestCancelled, message_id_of_end, new_of_call
 from schemas.frames import Failure, Finish
-from schemas.ids import Clock, rfc3339
+from schemas.ids import Clock
 
 log = logging.getLogger("nexus.ingress")
 
@@ -70,10 +70,7 @@ class Canceller:
         """No worker ended it: it was still waiting, or its worker died; what it cost is unknown
         only to a worker, and would come as a late attempt."""
         event = RequestCancelled(
-            event_id=self._clock.new_id(),
-            time=rfc3339(self._clock.now_ns()),
-            v=1,
-            **of_call(call),
+            **new_of_call(call, self._clock),
             provider=call.target.provider,
             stream=call.stream,
             operation=call.operation,

@@ -13,7 +13,7 @@ import msgspec
 from schemas.call import Call, Tenant
 from schemas.errors import ErrorInfo
 from schemas.frames import Failure, Fence, Finish
-from schemas.ids import rfc3339
+from schemas.ids import Clock, rfc3339
 from schemas.money import usd as to_usd
 from schemas.usage import Cost, Usage
 
@@ -212,6 +212,16 @@ def of_tenant(tenant: Tenant) -> dict[str, str]:
 def of_call(call: Call) -> dict[str, Any]:
     """The fields that every later event of a call repeats, so that each stands alone."""
     return {"call_id": call.id, "model": call.model, **of_tenant(call.tenant)}
+
+
+def new_of_call(call: Call, clock: Clock) -> dict[str, Any]:
+    """What a new event of a call begins with: an id and a time of its own, then `of_call`."""
+    return {
+        "event_id": clock.new_id(),
+        "time": rfc3339(clock.now_ns()),
+        "v": 1,
+        **of_call(call),
+    }
 
 
 def of_money(usage: Usage | None, cost: Cost | None, price_id: str) -> dict[str, Any]:

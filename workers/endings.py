@@ -19,12 +19,12 @@ from schemas.events import (
     decode_event,
     message_id_of_attempt,
     message_id_of_end,
-    of_call,
+    new_of_call,
     of_money,
     terminal_event,
 )
 from schemas.frames import End, encode_frame, message_id_of_frame
-from schemas.ids import Clock, rfc3339
+from schemas.ids import Clock
 from schemas.usage import Cost, Usage
 from workers.running import Running, RunningCalls
 
@@ -84,10 +84,7 @@ class Endings:
         """Was the attempt recorded as abandoned with an estimate, the event has the difference."""
         call = running.call
         late = AttemptLate(
-            event_id=self._clock.new_id(),
-            time=rfc3339(self._clock.now_ns()),
-            v=1,
-            **of_call(call),
+            **new_of_call(call, self._clock),
             provider=end.provider,
             engine=end.engine,
             fence=end.fence,

@@ -19,12 +19,11 @@ from ledger.publisher import Publisher
 from ledger.reader import Unreadable, read_subject
 from ledger.work import submit
 from schemas import subjects
-from schemas.errors import ErrorInfo
 from schemas.events import (
     AttemptAbandoned,
     message_id_of_attempt,
     message_id_of_end,
-    of_call,
+    new_of_call,
     of_money,
     terminal_event,
 )
@@ -38,8 +37,9 @@ from schemas.frames import (
     Timings,
     decode_frame,
 )
-from schemas.ids import Clock, rfc3339
+from schemas.ids import Clock
 from schemas.usage import Cost, Usage, cost_of
+from workers.causes import WORKER_LOST
 from workers.providers.base import estimate_usage
 from workers.puller import Job
 from workers.running import Running
@@ -47,15 +47,6 @@ from workers.running import Running
 _ANSWER_WITHIN = 0.25
 _RETURN_WITHIN = 1.0
 LOOK_AGAIN = b'-NAK {"delay": 2000000000}'
-_WORKER_LOST = ErrorInfo(
-    status=502,
-    type="server_error",
-    code="worker_lost",
-    message=(
-        "The worker of this stream went away. What was sent before is all there is: "
-        "send the request again for a whole answer."
-    ),
-)
 
 
 class Takeover:
@@ -156,7 +147,7 @@ class Takeover:
                 index=running.next_index(),
                 event_id=self._clock.new_id(),
                 time_ns=self._clock.now_ns(),
-                error=_WORKER_LOST,
+                error=WORKER_LOST,
                 timings=Timings(total=(self._clock.now_ns() - running.call.received_ns) / 1e6),
                 attempts=running.call.attempts,
                 provider=running.call.target.provider,
@@ -171,10 +162,7 @@ class Takeover:
         price = call.target.price
         cost = cost_of(usage, price) if usage is not None and price is not None else None
         event = AttemptAbandoned(
-            event_id=self._clock.new_id(),
-            time=rfc3339(self._clock.now_ns()),
-            v=1,
-            **of_call(call),
+            **new_of_call(call, self._clock),
             provider=call.target.provider,
             engine=call.target.engine,
             fence=fence,

@@ -23,7 +23,7 @@ from schemas import events, subjects
 from schemas.call import Call, Target, decode_call
 from schemas.config import QueueConfig
 from schemas.errors import ErrorInfo
-from schemas.events import StreamingStart, message_id_of_attempt, of_call
+from schemas.events import StreamingStart, message_id_of_attempt, new_of_call
 from schemas.frames import (
     End,
     Failure,
@@ -34,8 +34,17 @@ from schemas.frames import (
     encode_parts,
     message_id_of_frame,
 )
-from schemas.ids import Clock, rfc3339
+from schemas.ids import Clock
 from schemas.usage import Cost, Usage, cost_of
+from workers.causes import (
+    BUG,
+    CANCELLED,
+    DEADLINE,
+    STOPPING,
+    body_gone,
+    queue_full,
+    unknown_provider,
+)
 from workers.endings import Endings
 from workers.providers.base import Ask, AttemptFailed, Provider, StreamEnd, estimate_usage
 from workers.puller import Job
@@ -44,32 +53,6 @@ from workers.retry import LONGEST_WAIT, MAX_TRIES, backoff
 from workers.running import Running, RunningCalls
 
 log = logging.getLogger("nexus.worker")
-
-_CANCELLED = ErrorInfo(
-    status=499,
-    type="invalid_request_error",
-    code="client_disconnect",
-    message="The client closed the connection before the answer was complete.",
-)
-_DEADLINE = ErrorInfo(
-    status=504,
-    type="provider_error",
-    code="timeout",
-    message="The call did not finish before its deadline. Ask for less or raise the deadline.",
-)
-_BUG = ErrorInfo(
-    status=500,
-    type="server_error",
-    code="internal_error",
-    message="The gateway failed; its log says why.",
-)
-_STOPPING = ErrorInfo(
-    status=503,
-    type="server_error",
-    code="worker_stopped",
-    message="The worker stopped before this stream was complete. Send the request again.",
-    retry_after=1.0,
-)
 
 
 class LostOwnership(Exception):
@@ -163,7 +146,7 @@ class Runner:
                 await self._hand_back(running)
                 raise
             running.task.uncancel()
-            end = self._failure(running, _CANCELLED)
+            end = self._failure(running, CANCELLED)
         if end is not None:
             running.ending = True
             await self._endings.end(running, end)
@@ -172,7 +155,7 @@ class Runner:
         """How the call ends, within its deadline; None when another worker or pool has it now."""
         call = running.call
         if call.id in self._cancelled:
-            return self._failure(running, _CANCELLED)
+            return self._failure(running, CANCELLED)
         left = (call.deadline_ns - self._clock.now_ns()) / 1e9
         try:
             async with asyncio.timeout(left):
@@ -180,18 +163,18 @@ class Runner:
                     running.body = await self._blobs.get(call.body_ref)
                 return await self._follow_plan(running)
         except TimeoutError:
-            late = msgspec.structs.replace(_DEADLINE, provider=running.call.target.provider)
+            late = msgspec.structs.replace(DEADLINE, provider=running.call.target.provider)
             return self._failure(running, late, cost_known=not running.tried)
         except LostOwnership as lost:
-            return self._failure(running, _DEADLINE, cost_known=False) if lost.asked else None
+            return self._failure(running, DEADLINE, cost_known=False) if lost.asked else None
         except BlobGone as gone:
-            return self._failure(running, _body_gone(gone))
+            return self._failure(running, body_gone(gone))
         except (Unresolved, Unreadable):
             raise
         except Exception:
             # Given back to the queue, it would fail the same way at every delivery.
             log.exception("call failed inside the worker", extra={"call_id": call.id})
-            return self._failure(running, _BUG, cost_known=False)
+            return self._failure(running, BUG, cost_known=False)
 
     async def _follow_plan(self, running: Running) -> End | None:
         """Tries the targets in order, each a few times, until one ends the call."""
@@ -231,7 +214,7 @@ class Runner:
         call = running.call
         provider = self._providers.get(call.target.provider)
         if provider is None:
-            raise AttemptFailed(_unknown(call.target), retryable=False, reached=False)
+            raise AttemptFailed(unknown_provider(call.target), retryable=False, reached=False)
         ask = Ask(
             call_id=call.id,
             model=call.model,
@@ -332,13 +315,13 @@ class Runner:
             usage=usage,
             cost=cost,
             price_id=price_id,
-            cancelled=info is _CANCELLED,
+            cancelled=info is CANCELLED,
         )
 
     async def _hand_back(self, running: Running) -> None:
         """This worker stops: a call that has shown nothing goes to another, a stream ends here."""
         if running.index:
-            await self._endings.end(running, self._failure(running, _STOPPING))
+            await self._endings.end(running, self._failure(running, STOPPING))
         elif self.calls.owns(running):
             self._connection.publish(running.job.reply, b"-NAK")
 
@@ -358,17 +341,14 @@ class Runner:
             await submit(self._publisher, call)
         except Refused as refused:
             running.next_attempt(at, counted=False)
-            return self._failure(running, _queue_full(call.target, refused))
+            return self._failure(running, queue_full(call.target, refused))
         self._connection.publish(running.job.reply, b"+ACK")
         return None
 
     async def _record_failed(self, running: Running, failed: AttemptFailed) -> None:
         call = running.call
         event = events.AttemptFailed(
-            event_id=self._clock.new_id(),
-            time=rfc3339(self._clock.now_ns()),
-            v=1,
-            **of_call(call),
+            **new_of_call(call, self._clock),
             provider=call.target.provider,
             engine=call.target.engine,
             fence=running.fence,
@@ -384,10 +364,7 @@ class Runner:
     def _record_streaming(self, running: Running, timings: Timings) -> None:
         call = running.call
         event = StreamingStart(
-            event_id=self._clock.new_id(),
-            time=rfc3339(self._clock.now_ns()),
-            v=1,
-            **of_call(call),
+            **new_of_call(call, self._clock),
             provider=call.target.provider,
             engine=call.target.engine,
             fence=running.fence,
@@ -412,33 +389,6 @@ def _cost(usage: Usage, target: Target) -> tuple[Cost | None, str]:
     if target.price is None or usage.status == "unknown":
         return None, target.price.id if target.price else ""
     return cost_of(usage, target.price), target.price.id
-
-
-def _unknown(target: Target) -> ErrorInfo:
-    return ErrorInfo(
-        status=502,
-        type="provider_error",
-        code="provider_unknown",
-        message=f"This worker has no provider '{target.provider}' configured.",
-        provider=target.provider,
-    )
-
-
-def _queue_full(target: Target, refused: Refused) -> ErrorInfo:
-    return ErrorInfo(
-        status=429,
-        type="rate_limit_error",
-        code="queue_full",
-        message=f"The queue of '{target.provider}' takes no more: {refused}. Try again shortly.",
-        provider=target.provider,
-        retry_after=1.0,
-    )
-
-
-def _body_gone(gone: BlobGone) -> ErrorInfo:
-    return ErrorInfo(
-        status=503, type="server_error", code="body_gone", message=str(gone), retry_after=1.0
-    )
 
 
 def _note_unresolved(ack: "asyncio.Future[PubAck]") -> None:
