@@ -131,6 +131,8 @@ class Listener:
 
     def push(self, heard: Heard) -> None:
         """From the tail: never blocks. A listener that cannot follow is told so and left behind."""
+        if self._position is not None and heard.seq <= self._position:
+            return  # The replay had read ahead of the tail when this listener joined it.
         if len(self._ready) >= _WAITING_EVENTS or self._bytes > _WAITING_BYTES:
             self.end(TooSlow("events came faster than they were read"))
         else:
