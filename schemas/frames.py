@@ -1,4 +1,4 @@
-"""What a worker sends back while it runs a call: `Open? Chunk* (Moved | Finish | Failure)`.
+"""What a worker sends back while it runs a call: `Chunk* (Moved | Finish | Failure)`.
 
 Frames are msgpack arrays on `resp.<ingress>.<call>`, kept for a while in the stream RESP. Every
 frame has a fence, which orders the attempts of a call, and an index, which orders the frames of one
@@ -35,19 +35,6 @@ class Timings(msgspec.Struct, frozen=True, array_like=True):
     total: float
     first_byte: float | None = None
     network: float | None = None
-
-
-class Open(msgspec.Struct, frozen=True, array_like=True, tag="o"):
-    """Frame 0 of a stream, written by the ingress before the job: whose it is, how to render it."""
-
-    key_id: str
-    project: str
-    model: str
-    dialect: str
-    created: int
-    options: bytes = b""
-    fence: Fence = FIRST_FENCE
-    index: int = 0
 
 
 class Chunk(msgspec.Struct, frozen=True, array_like=True, tag="c"):
@@ -115,7 +102,7 @@ class Failure(msgspec.Struct, frozen=True, array_like=True, tag="x"):
     cancelled: bool = False
 
 
-Frame = Open | Chunk | Moved | Finish | Failure
+Frame = Chunk | Moved | Finish | Failure
 End = Finish | Failure
 
 encode_frame = msgspec.msgpack.Encoder().encode
