@@ -8,7 +8,7 @@ from ledger.connection import Connection, Message
 from ledger.publisher import PubAck, Publisher
 from ledger.reader import Stored, Unreadable, read_at, read_last, read_subject
 from schemas import subjects
-from schemas.events import Event, encode_event, type_of
+from schemas.events import AccessEvent, Event, encode_event, type_of
 
 log = logging.getLogger("nexus.ledger")
 
@@ -30,7 +30,14 @@ class Ledger:
         self._publisher = publisher
         self._role = role
 
-    async def append(self, event: Event, message_id: str = "", *, deadline: float = 10.0) -> PubAck:
+    async def append(
+        self,
+        event: Event,
+        message_id: str = "",
+        *,
+        headers: bytes = b"",
+        deadline: float = 10.0,
+    ) -> PubAck:
         """Append one event and wait until it is stored.
 
         The ledger keeps one event per `message_id` (default: the event's own id); a repeated one is
@@ -38,19 +45,24 @@ class Ledger:
         nothing was heard within `deadline` seconds, publisher.Refused when the stream said no.
         """
         return await self._publisher.publish(
-            subjects.ledger(self._role, event.project, type_of(event)),
+            self._subject(event),
             encode_event(event),
             msg_id=message_id or event.event_id,
+            headers=headers,
             deadline=deadline,
         )
 
     def append_nowait(self, event: Event, message_id: str = "") -> asyncio.Future[PubAck]:
         """The same, in order with other publishes of this connection; the future is the ack."""
         return self._publisher.publish_nowait(
-            subjects.ledger(self._role, event.project, type_of(event)),
+            self._subject(event),
             encode_event(event),
             msg_id=message_id or event.event_id,
         )
+
+    def _subject(self, event: Event) -> str:
+        project = "" if isinstance(event, AccessEvent) else event.project
+        return subjects.ledger(self._role, project, type_of(event))
 
 
 class Follower:

@@ -47,7 +47,8 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     `model` is the name the client used, `plan` the ordered targets and `at` the one to run now.
     `body` is the client's request as canonical (OpenAI-shaped) JSON; a body too large for the bus
     lies in the object store under `body_ref` instead. Times are nanoseconds since 1970 UTC.
-    `headers` are client headers to pass on; they never carry a credential of ours.
+    `headers` are client headers to pass on; they never carry a credential of ours. `credentials`
+    are the client's own keys by provider, each sealed for this call and provider.
     """
 
     id: str
@@ -66,6 +67,7 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     body: bytes = b""
     body_ref: str = ""
     headers: dict[str, str] = {}
+    credentials: dict[str, bytes] = {}
     trace: str = ""
 
     @property

@@ -8,6 +8,16 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from schemas.access import (
+    BudgetSettings,
+    BudgetTerms,
+    KeySettings,
+    Limits,
+    ModelPatterns,
+    ProjectSettings,
+    TeamSettings,
+)
+
 MEGABYTE = 1024 * 1024
 
 Whole = Annotated[int, msgspec.Meta(ge=0)]
@@ -25,6 +35,8 @@ class ProviderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `dialect` names the adapter in `workers/providers/`; `pool` is the queue its calls wait in
     (default: the provider's own name) and `concurrency` how many of them run at once.
+    `client_keys` says whether clients may bring a key of their own; `required` is a provider that
+    the gateway itself has no key for.
     """
 
     dialect: str = "openai"
@@ -34,6 +46,7 @@ class ProviderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     region: str = ""
     pool: str = ""
     concurrency: Positive = 256
+    client_keys: Literal["allowed", "required", "refused"] = "allowed"
     options: dict[str, str] = {}
 
 
@@ -84,7 +97,11 @@ class LimitConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class BusConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How to reach NATS; `creds`, `nkey_seed` and `tls_ca` are for external servers."""
+    """How to reach NATS.
+
+    Of `user` with `password`, `creds` (the path of a file) and `nkey_seed` one is enough. The
+    `tls_...` are paths of PEM files: whom to trust, and who we are where the server asks.
+    """
 
     url: str = "nats://127.0.0.1:4222"
     user: str = ""
@@ -92,6 +109,8 @@ class BusConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     creds: str = ""
     nkey_seed: str = ""
     tls_ca: str = ""
+    tls_cert: str = ""
+    tls_key: str = ""
     replicas: Positive = 1
 
 
@@ -126,6 +145,51 @@ class PricingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     markup_percent: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 0.0
 
 
+class KeyConfig(KeySettings, frozen=True, kw_only=True):
+    """One entry of `keys:`: a key whose secret the operator chose."""
+
+    key: str
+    budgets: tuple[BudgetTerms, ...] = ()
+
+
+class KeyPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What document 004 can say of a key."""
+
+    allowed_models: ModelPatterns | None = None
+    rate_limit_per_minute: Positive | None = None
+
+
+class ProjectConfig(ProjectSettings, frozen=True, kw_only=True):
+    """One entry of `projects:`."""
+
+    budgets: tuple[BudgetTerms, ...] = ()
+
+
+class TeamConfig(TeamSettings, frozen=True, kw_only=True):
+    """One entry of `teams:`."""
+
+    budgets: tuple[BudgetTerms, ...] = ()
+
+
+class JwtConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whose tokens are accepted; without a secret, public key or JWKS URL nobody's.
+
+    `public_key` is PEM text or the path of a PEM file; `leeway` how far clocks may differ.
+    """
+
+    secret: str = ""
+    public_key: str = ""
+    jwks_url: str = ""
+    algorithms: tuple[str, ...] = ("HS256",)
+    issuer: str = ""
+    audience: str = ""
+    leeway: Annotated[float, msgspec.Meta(ge=0, le=600)] = 10.0
+
+    @property
+    def enabled(self) -> bool:
+        return bool(self.secret or self.public_key or self.jwks_url)
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that one process of Nexus needs to know.
 
@@ -133,6 +197,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `default_provider` answers names that nothing else knows; `attempt_timeout` bounds one attempt
     of every model that has no `timeout` of its own. `drain` is how long a process that was asked to
     stop lets running calls go on.
+
+    `secret` is what virtual keys are hashed and clients' own keys are sealed with: the first one is
+    used, all are understood. `key_policies` are by the id of a key in `api_keys`. With `target_url`
+    there is a provider `target`, for clients that come with a key of their own.
     """
 
     host: str = "127.0.0.1"
@@ -146,7 +214,15 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     defaults: dict[str, str] = {}
     mock_all: bool = False
     api_keys: tuple[str, ...] = ()
+    key_policies: dict[str, KeyPolicy] = {}
     admin_token: str = ""
+    secret: tuple[str, ...] = ()
+    jwt: JwtConfig = JwtConfig()
+    keys: dict[str, KeyConfig] = {}
+    projects: dict[str, ProjectConfig] = {}
+    teams: dict[str, TeamConfig] = {}
+    budgets: tuple[BudgetSettings, ...] = ()
+    tiers: dict[str, Limits] = {}
     metrics_require_key: bool = False
     call_deadline: Seconds = 600.0
     drain: Seconds = 10.0

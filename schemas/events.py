@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from schemas.access import Budget, Key, Project, Team
 from schemas.call import Call, Tenant
 from schemas.errors import ErrorInfo
 from schemas.frames import Failure, Fence, Finish
@@ -56,7 +57,11 @@ class StreamingStart(Event, frozen=True, tag="model.streaming.start"):
 
 
 class Outcome(Event, frozen=True):
-    """What one attempt used and cost, and how long it took; shared by all that end something."""
+    """What one attempt used and cost, and how long it took; shared by all that end something.
+
+    `billed_to` is `client` where the client's own key paid the provider: such a cost is on nobody
+    else's bill. Empty is the gateway's key.
+    """
 
     engine: str = ""
     fence: tuple[int, int, int] = (0, 0, 0)
@@ -74,6 +79,7 @@ class Outcome(Event, frozen=True):
     latency_ms: float | None = None
     ttfb_ms: float | None = None
     network_ms: float | None = None
+    billed_to: str = ""
 
 
 class RequestComplete(Outcome, frozen=True, tag="model.request.complete"):
@@ -121,6 +127,67 @@ class AttemptLate(Outcome, frozen=True, tag="model.attempt.late"):
     corrects: int = 0
 
 
+class AccessEvent(Event, frozen=True):
+    """A change of who may call. Those events carry the whole new record, so that the newest one
+    says all; `by` is the key id of who made the change."""
+
+    by: str = ""
+
+
+class KeyEvent(AccessEvent, frozen=True, kw_only=True):
+    """A virtual key after a change; the tenant fields are the key's own."""
+
+    record: Key
+
+
+class KeyCreated(KeyEvent, frozen=True, tag="access.key.created"):
+    """A key was made."""
+
+
+class KeyUpdated(KeyEvent, frozen=True, tag="access.key.updated"):
+    """Its settings were changed."""
+
+
+class KeyRotated(KeyEvent, frozen=True, tag="access.key.rotated"):
+    """It has a new secret; the old ones end after their grace."""
+
+
+class KeyRevoked(KeyEvent, frozen=True, tag="access.key.revoked"):
+    """It opens nothing any more, for ever."""
+
+
+class ProjectSet(AccessEvent, frozen=True, kw_only=True, tag="access.project.set"):
+    """A project was set up or changed."""
+
+    record: Project
+
+
+class ProjectRemoved(AccessEvent, frozen=True, tag="access.project.removed"):
+    """A project's settings are gone; `project` names it."""
+
+
+class TeamSet(AccessEvent, frozen=True, kw_only=True, tag="access.team.set"):
+    """A team was set up or changed."""
+
+    record: Team
+
+
+class TeamRemoved(AccessEvent, frozen=True, tag="access.team.removed"):
+    """A team's settings are gone; `team` names it."""
+
+
+class BudgetSet(AccessEvent, frozen=True, kw_only=True, tag="access.budget.set"):
+    """A budget was set up or changed."""
+
+    record: Budget
+
+
+class BudgetRemoved(AccessEvent, frozen=True, tag="access.budget.removed"):
+    """A budget is gone; `name` is that of its record."""
+
+    name: str = ""
+
+
 LedgerEvent = (
     RequestStart
     | StreamingStart
@@ -132,6 +199,16 @@ LedgerEvent = (
     | AttemptFailed
     | AttemptAbandoned
     | AttemptLate
+    | KeyCreated
+    | KeyUpdated
+    | KeyRotated
+    | KeyRevoked
+    | ProjectSet
+    | ProjectRemoved
+    | TeamSet
+    | TeamRemoved
+    | BudgetSet
+    | BudgetRemoved
 )
 Terminal = RequestComplete | RequestFailed | RequestCancelled | RequestRejected | RequestLost
 
@@ -164,11 +241,29 @@ KNOWN_TYPES: dict[str, type[Event]] = {
         AttemptFailed,
         AttemptAbandoned,
         AttemptLate,
+        KeyCreated,
+        KeyUpdated,
+        KeyRotated,
+        KeyRevoked,
+        ProjectSet,
+        ProjectRemoved,
+        TeamSet,
+        TeamRemoved,
+        BudgetSet,
+        BudgetRemoved,
     )
 }
+ACCESS_TYPES = frozenset(
+    name for name, kind in KNOWN_TYPES.items() if issubclass(kind, AccessEvent)
+)
 WRITERS: dict[str, frozenset[str]] = {
     "ingress": frozenset(
-        {"model.request.start", "model.request.rejected", "model.request.cancelled"}
+        {
+            "model.request.start",
+            "model.request.rejected",
+            "model.request.cancelled",
+            *ACCESS_TYPES,
+        }
     ),
     "worker": frozenset(
         {
@@ -224,6 +319,11 @@ def new_of_call(call: Call, clock: Clock) -> dict[str, Any]:
     }
 
 
+def billed_to(call: Call, provider: str) -> str:
+    """`client` for a provider that the client brought its own key for."""
+    return "client" if provider in call.credentials else ""
+
+
 def of_money(usage: Usage | None, cost: Cost | None, price_id: str) -> dict[str, Any]:
     """Usage and cost as event fields; an unknown cost stays None."""
     fields: dict[str, Any] = {"usage": usage, "price_id": price_id}
@@ -256,6 +356,7 @@ def terminal_event(call: Call, end: Finish | Failure) -> Terminal:
         "latency_ms": end.timings.total,
         "ttfb_ms": end.timings.first_byte,
         "network_ms": end.timings.network,
+        "billed_to": billed_to(call, end.provider),
     }
     if isinstance(end, Finish):
         return RequestComplete(**fields, finish_reason=end.finish_reason)

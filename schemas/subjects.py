@@ -9,13 +9,18 @@ WORK = "WORK"
 RESP = "RESP"
 SETTINGS_BUCKET = "settings"
 BLOBS = "BLOBS"
+SNAPSHOTS = "SNAPSHOTS"
 
 LEDGER_SUBJECTS = "ledger.>"
 WORK_SUBJECTS = "work.*.*"
 RESP_SUBJECTS = "resp.*.*"
 BLOB_SUBJECTS = "blob.*"
+SNAPSHOT_SUBJECTS = "snapshot.*.*"
 LIVE_EVENTS = "agent.events.>"
 LEDGER_REPUBLISH_SOURCE = "ledger.*.*.>"
+LIVE_ACCESS = "agent.events.access.>"
+# Not by project, as all other events: whoever looks for the newest one finds it by few subjects.
+LEDGER_ACCESS = "ledger.ingress.=.access.>"
 
 LANES = ("interactive", "batch")
 ROLES = ("ingress", "worker", "governor", "analytics")
@@ -119,6 +124,11 @@ def running(call_id: str) -> str:
 
 def blob(name: str) -> str:
     return f"blob.{name}"
+
+
+def snapshot(of: str, generation: str) -> str:
+    """The pieces of one snapshot; the next one has another generation."""
+    return f"snapshot.{of}.{generation}"
 
 
 def setting(key: str) -> str:
