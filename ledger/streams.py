@@ -87,6 +87,12 @@ def streams(config: Config) -> list[dict[str, Any]]:
             "discard": "old",
         },
         {
+            **kept,
+            "name": subjects.SNAPSHOTS,
+            "subjects": [subjects.SNAPSHOT_SUBJECTS],
+            "retention": "limits",
+        },
+        {
             "storage": "file",
             "num_replicas": config.bus.replicas,
             "name": f"KV_{subjects.SETTINGS_BUCKET}",

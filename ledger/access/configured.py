@@ -6,7 +6,7 @@ not change them.
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -78,7 +78,7 @@ def _with_policy(key: Key, policy: KeyPolicy | None) -> Key:
     )
 
 
-def _fields(entry: msgspec.Struct, settings: type[msgspec.Struct]) -> dict[str, object]:
+def _fields(entry: msgspec.Struct, settings: type[msgspec.Struct]) -> dict[str, Any]:
     return {name: getattr(entry, name) for name in settings.__struct_fields__}
 
 

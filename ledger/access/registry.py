@@ -96,8 +96,9 @@ class Registry:
         """
         yield from self.configured.keys.values()
         for key_id in tuple(self._keys):
-            if key_id not in self.configured.keys:
-                yield _decode_key(self._keys[key_id])
+            record = self._keys.get(key_id)
+            if record is not None and key_id not in self.configured.keys:
+                yield _decode_key(record)
 
     @property
     def key_count(self) -> int:
