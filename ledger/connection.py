@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ledger.outbox import Outbox
 from ledger.protocol import Message, header_block
+from ledger.replies import NoResponders, Replies, RequestTimeout, arrived, within
 from ledger.wire import BusRefused, Disconnected, Server, Wire
 from schemas.config import MEGABYTE, BusConfig
 from schemas.ids import Clock
@@ -36,14 +37,6 @@ _HELD_WITHOUT_SERVER = 16 * MEGABYTE
 _HELD_BEFORE_SOCKET = 64 * MEGABYTE
 _CLOSE_SECONDS = 1.0
 _CLOCK = Clock()
-
-
-class NoResponders(Exception):
-    """Nobody listens on the subject of a request."""
-
-
-class RequestTimeout(Exception):
-    """No answer came in time."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,8 +89,9 @@ class Connection:
         self._servers = Server.all_of(config)
         self._loop = asyncio.get_running_loop()
         self._wire: Wire | None = None
-        self._returning: asyncio.Task[None] | None = None
+        self._reaching: asyncio.Task[None] | None = None
         self._heartbeat: asyncio.TimerHandle | None = None
+        self._standing = asyncio.Event()
         self._gone = asyncio.Event()
         self._on_reconnect: list[Callable[[], None]] = []
 
@@ -107,9 +101,8 @@ class Connection:
         self._last_sid = 0
         self._pongs: deque[asyncio.Future[None] | None] = deque()
         self._unanswered_pings = 0
-        self._requests: dict[str, asyncio.Future[Message]] = {}
-        self._last_request = 0
-        self.subscribe(f"{self.inbox}.r.*", self._on_reply)
+        self._replies = Replies(self.inbox)
+        self.subscribe(self._replies.subject, self._replies.take)
 
     @classmethod
     async def connect(
@@ -126,20 +119,43 @@ class Connection:
         `on_fatal(message)` is called later for what no retry can heal: a missing permission, or
         credentials that are refused after a reconnect.
         """
-        if config.creds or config.nkey_seed:
-            raise BusRefused("NATS creds and nkeys are not supported yet: use user and password")
         self = cls(config, name, clock, on_fatal)
         give_up = self._loop.time() + _FIRST_REACH
         while True:
-            for server in self._servers:
-                try:
-                    self._adopt(await Wire.open(server, config, name, self))
-                except Disconnected as error:
-                    if self._loop.time() > give_up:
-                        raise Disconnected(str(error)) from error
-                else:
-                    return self
+            try:
+                await self._try_servers()
+                return self
+            except Disconnected:
+                if self._loop.time() > give_up:
+                    raise
             await asyncio.sleep(self._pause())
+
+    @classmethod
+    def begin(
+        cls,
+        config: BusConfig,
+        *,
+        name: str,
+        clock: Clock = _CLOCK,
+        on_fatal: Callable[[str], None] | None = None,
+    ) -> "Connection":
+        """A connection that is not there yet: it tries for ever, as after a loss.
+
+        Whoever waits with `on_reconnect` hears of its first arrival too. What `connect` raises as
+        BusRefused goes to `on_fatal`.
+        """
+        self = cls(config, name, clock, on_fatal)
+        self._reaching = self._loop.create_task(self._reach())
+        return self
+
+    async def reached(self, timeout: float) -> bool:
+        """Wait up to `timeout` seconds; whether there is a server now."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._standing.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def publish(self, subject: str, data: bytes, *, reply: str = "", headers: bytes = b"") -> None:
         """Send without waiting; while there is no server it is kept, up to 16 MB.
@@ -198,20 +214,12 @@ class Connection:
         """
         if not self.connected:
             raise Disconnected("not connected")
-        self._last_request += 1
-        reply = f"{self.inbox}.r.{self._last_request}"
-        answer: asyncio.Future[Message] = self._loop.create_future()
-        self.publish(subject, data, reply=reply, headers=headers)
-        self._requests[reply] = answer
-        timer = self._loop.call_later(timeout, _expire, answer, subject)
+        reply, answer = self._replies.expect()
         try:
-            message = await answer
+            self.publish(subject, data, reply=reply, headers=headers)
+            return await within(timeout, answer, subject)
         finally:
-            timer.cancel()
-            self._requests.pop(reply, None)
-        if message.status == 503 and not message.data:
-            raise NoResponders(subject)
-        return message
+            self._replies.forget(reply)
 
     async def flush(self, timeout: float = 1.0) -> None:
         """Return when everything published before has reached the server."""
@@ -219,11 +227,7 @@ class Connection:
             raise Disconnected("not connected")
         pong: asyncio.Future[None] = self._loop.create_future()
         self._send_ping(pong)
-        timer = self._loop.call_later(timeout, _expire, pong, "flush")
-        try:
-            await pong
-        finally:
-            timer.cancel()
+        await arrived(timeout, pong, "flush")
 
     def on_reconnect(self, callback: Callable[[], None]) -> None:
         """Call `callback` each time the connection is back and its subscriptions stand again."""
@@ -246,8 +250,8 @@ class Connection:
             return
         self._write()
         self.closed = True
-        if self._returning is not None:
-            self._returning.cancel()
+        if self._reaching is not None:
+            self._reaching.cancel()
         if self._wire is not None:
             wire = self._wire
             wire.close()
@@ -286,18 +290,21 @@ class Connection:
             return
         self._wire = None
         self.connected = False
+        self._standing.clear()
         self._outbox.forget_controls()
         if self._heartbeat is not None:
             self._heartbeat.cancel()
-        for waiter in (*self._requests.values(), *self._pongs):
-            if waiter is not None and not waiter.done():
-                waiter.set_exception(Disconnected(f"the bus connection was lost: {reason}"))
+        lost = f"the bus connection was lost: {reason}"
+        self._replies.fail(Disconnected(lost))
+        for pong in self._pongs:
+            if pong is not None and not pong.done():
+                pong.set_exception(Disconnected(lost))
         self._pongs.clear()
         if self.closed:
             self._gone.set()
         else:
             log.warning("bus connection lost, reconnecting: %s", reason)
-            self._returning = self._loop.create_task(self._come_back())
+            self._reaching = self._loop.create_task(self._come_back())
 
     # Inside.
 
@@ -318,24 +325,41 @@ class Connection:
             self._outbox.put_control(subscription.line)
         self._unanswered_pings = 0
         self._heartbeat = self._loop.call_later(_PING_EVERY, self._beat)
+        self._standing.set()
         self._write()
 
+    async def _try_servers(self) -> None:
+        """Try each server once. Raises BusRefused if one said no, else Disconnected."""
+        failure: Exception | None = None
+        for server in self._servers:
+            try:
+                self._adopt(await Wire.open(server, self._config, self._name, self))
+                return
+            except (Disconnected, BusRefused) as error:
+                failure = failure if isinstance(failure, BusRefused) else error
+        assert failure is not None
+        raise failure
+
     async def _come_back(self) -> None:
+        await asyncio.sleep(self._pause())
+        await self._reach(after_a_loss=True)
+
+    async def _reach(self, after_a_loss: bool = False) -> None:
+        """Try until there is a server, then tell all who wait for that."""
         refused = ""
         while not self.connected:
-            for server in self._servers:
+            try:
+                await self._try_servers()
+            except Disconnected as error:
+                log.debug("not yet: %s", error)
                 await asyncio.sleep(self._pause())
-                try:
-                    self._adopt(await Wire.open(server, self._config, self._name, self))
-                    break
-                except Disconnected as error:
-                    log.debug("not yet: %s", error)
-                except BusRefused as error:
-                    if str(error) != refused:
-                        refused = str(error)
-                        self._fatal(refused)
-        self.reconnects += 1
-        log.info("bus connection is back")
+            except BusRefused as error:
+                if str(error) != refused:
+                    refused = str(error)
+                    self._fatal(refused)
+                await asyncio.sleep(self._pause())
+        self.reconnects += after_a_loss
+        log.info("bus connection stands")
         for callback in self._on_reconnect:
             try:
                 callback()
@@ -375,17 +399,7 @@ class Connection:
         if self._wire is not None:
             self._outbox.write_to(self._wire)
 
-    def _on_reply(self, message: Message) -> None:
-        answer = self._requests.pop(message.subject, None)
-        if answer is not None and not answer.done():
-            answer.set_result(message)
-
     def _fatal(self, message: str) -> None:
         log.error("the bus refuses: %s", message)
         if self._on_fatal is not None:
             self._on_fatal(message)
-
-
-def _expire(waiter: asyncio.Future[Message] | asyncio.Future[None], what: str) -> None:
-    if not waiter.done():
-        waiter.set_exception(RequestTimeout(what))

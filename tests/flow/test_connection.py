@@ -411,9 +411,50 @@ async def test_credentials_that_change_during_an_outage_are_fatal(
         assert not bus.connected
 
 
-async def test_creds_files_are_refused_with_a_clear_text(nats_url: str) -> None:
-    with pytest.raises(BusRefused, match="not supported yet"):
-        await Connection.connect(BusConfig(url=nats_url, creds="a.creds"), name="test")
+async def test_a_connection_may_begin_before_its_server(tmp_path: Path) -> None:
+    server = NatsServer(tmp_path / "nats")
+    server.start()
+    config = BusConfig(url=server.url)
+    server.stop()
+    heard: list[bytes] = []
+    arrived: list[int] = []
+    bus = Connection.begin(config, name="test")
+    bus.on_reconnect(lambda: arrived.append(bus.reconnects))
+    bus.subscribe("a", lambda message: heard.append(message.data))
+    bus.publish("a", b"early")
+    with pytest.raises(Disconnected):
+        await bus.request("a")
+    assert not await bus.reached(0.01)
+    server.start()
+    assert await bus.reached(10)
+    await until(lambda: heard == [b"early"])
+    server.kill()
+    await until(lambda: not bus.connected)
+    assert not await bus.reached(0)
+    server.start()
+    assert await bus.reached(10)
+    await until(lambda: arrived == [0, 1])
+    await bus.close()
+    server.stop()
+
+
+async def test_a_connection_that_begins_and_is_refused_says_so_once(
+    nats_server: NatsServer,
+) -> None:
+    fatal: list[str] = []
+    config = BusConfig(url=f"nats://127.0.0.1:{nats_server.port}", user="nexus", password="wrong")
+    bus = Connection.begin(config, name="test", on_fatal=fatal.append)
+    await until(lambda: bool(fatal))
+    assert not await bus.reached(0.6)
+    assert "Authorization Violation" in fatal[0]
+    assert len(fatal) == 1
+    await bus.close()
+
+
+async def test_a_connection_that_never_came_may_be_closed(unused_tcp_port: int) -> None:
+    bus = Connection.begin(BusConfig(url=f"nats://127.0.0.1:{unused_tcp_port}"), name="test")
+    await bus.close()
+    assert not await bus.reached(0.01)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:4222", "nats://", "nats://a:b:c:d"])
