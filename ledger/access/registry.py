@@ -73,6 +73,17 @@ class Registry:
         self.seq = record.seq
         self.version += 1
 
+    def become(self, other: "Registry") -> None:
+        """Hold from now on what `other` holds, which must not be used after that."""
+        self.configured = other.configured
+        self.seq = other.seq
+        self.version += 1
+        self._keys = other._keys
+        self._owners = other._owners
+        self._projects = other._projects
+        self._teams = other._teams
+        self._budgets = other._budgets
+
     def owner(self, digest: bytes) -> tuple[Key, Secret] | None:
         """The key that a secret's digest belongs to, whether or not it is still good."""
         key_id = self._owners.get(digest)

@@ -1,0 +1,176 @@
+"""Keeps a process's key registry equal to the ledger's access events, for as long as it runs."""
+
+import asyncio
+import logging
+from typing import NamedTuple
+
+from ledger.access.registry import Registry
+from ledger.checkpoint import digest_of
+from ledger.connection import Connection, Message
+from ledger.reader import Stored, Unreadable, read_last, read_subject
+from schemas import subjects
+from schemas.ids import Clock
+
+log = logging.getLogger("nexus.access")
+
+_LOOK_EVERY = 0.4
+_FRESH_FOR = 2.0
+_FOLDED_AT_ONCE = 256
+_LOOKS = 4
+
+
+class Position(NamedTuple):
+    """An event of the ledger by its sequence, and by what it says: a power cut may take the
+    ledger's end, and other events take its place."""
+
+    seq: int = 0
+    digest: str = ""
+
+
+class _Lost(Exception):
+    """The event that was read last is not in the ledger."""
+
+
+class Feed:
+    """Run `run()` as a task from start to end; the registry stays the same object for its users.
+
+    `loaded`: the registry was complete at least once. Without the bus it stays as it is, and
+    `fresh` says that it may be behind.
+    """
+
+    def __init__(self, connection: Connection, registry: Registry, clock: Clock) -> None:
+        self._connection = connection
+        self._registry = registry
+        self._clock = clock
+        self._position: Position | None = None
+        self._read_to_end_at: float | None = None
+        self._doubtful_looks = 0
+        self._away = False
+        self._complete = asyncio.Event()
+        self._news = asyncio.Event()
+        self._grown = asyncio.Condition()
+
+    @property
+    def loaded(self) -> bool:
+        return self._complete.is_set()
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the ledger was read to its end less than two seconds ago."""
+        read_at = self._read_to_end_at
+        return read_at is not None and self._clock.monotonic() - read_at < _FRESH_FOR
+
+    async def wait_loaded(self) -> None:
+        """Return once the registry is complete; without the bus that may take for ever."""
+        await self._complete.wait()
+
+    async def reach(self, seq: int, timeout: float = 1.0) -> bool:
+        """Wait until the registry has the event at `seq`; False if it does not within `timeout`."""
+        self._news.set()
+        try:
+            async with asyncio.timeout(timeout), self._grown:
+                await self._grown.wait_for(lambda: self._registry.seq >= seq)
+        except TimeoutError:
+            return False
+        return True
+
+    async def next_after(self, seq: int) -> Stored | None:
+        """The access event that follows the one at `seq`, from the ledger. Raises Unreadable."""
+        found = await read_subject(
+            self._connection, subjects.LEDGER, subjects.LEDGER_ACCESS, from_seq=seq + 1, limit=1
+        )
+        return found[0] if found else None
+
+    async def run(self) -> None:
+        """Load what the ledger holds and stay up to date; runs until cancelled.
+
+        News on the bus only wake it: what is true is what the ledger holds, and that is looked at
+        after every piece of news, after every reconnect and every 400 ms.
+        """
+        self._connection.on_reconnect(self._news.set)
+        subscription = self._connection.subscribe(subjects.LIVE_ACCESS, self._on_news)
+        try:
+            while True:
+                self._news.clear()
+                await self._look()
+                try:
+                    async with asyncio.timeout(_LOOK_EVERY):
+                        await self._news.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            subscription.unsubscribe()
+
+    def _on_news(self, _: Message) -> None:
+        self._news.set()
+
+    async def _look(self) -> None:
+        """Bring the registry up to date, if the bus answers."""
+        began = self._clock.monotonic()
+        try:
+            if self._position is None:
+                await self._load()
+            else:
+                self._position = await self._read_news(self._position)
+        except Unreadable as error:
+            if not self._away:
+                log.warning("key registry not up to date", extra={"reason": str(error)})
+            self._away = True
+            return
+        except _Lost:
+            self._doubt()
+            return
+        self._away = False
+        self._doubtful_looks = 0
+        self._read_to_end_at = began
+        self._complete.set()
+        async with self._grown:
+            self._grown.notify_all()
+
+    def _doubt(self) -> None:
+        """A replica that is behind looks like a ledger without its end for a moment: look again."""
+        self._doubtful_looks += 1
+        if self._doubtful_looks == _LOOKS:
+            log.error("ledger.truncated", extra={"registry_seq": self._registry.seq})
+            self._position = None
+            self._news.set()
+
+    async def _load(self) -> None:
+        """Fold everything anew, beside the registry in use, and then let it have all at once."""
+        fresh = Registry(self._registry.configured)
+        position = await self._read_on(fresh, Position())
+        self._registry.become(fresh)
+        self._position = position
+
+    async def _read_news(self, known: Position) -> Position:
+        last = await read_last(self._connection, subjects.LEDGER, subjects.LEDGER_ACCESS)
+        if last is None or last.seq <= known.seq:
+            if (_position_of(last) if last else Position()) != known:
+                raise _Lost
+            return known
+        return await self._read_on(self._registry, known)
+
+    async def _read_on(self, registry: Registry, known: Position) -> Position:
+        """Fold what follows `known`; that one is read again, to see that it is still the same."""
+        position = known
+        while True:
+            records = await read_subject(
+                self._connection,
+                subjects.LEDGER,
+                subjects.LEDGER_ACCESS,
+                from_seq=max(position.seq, 1),
+                limit=_FOLDED_AT_ONCE,
+            )
+            if position.seq and (not records or _position_of(records[0]) != position):
+                raise _Lost
+            for record in records:
+                if record.seq > position.seq:
+                    registry.take(record)
+            if records:
+                position = _position_of(records[-1])
+            if len(records) < _FOLDED_AT_ONCE:
+                return position
+
+
+def _position_of(record: Stored) -> Position:
+    return Position(record.seq, digest_of(record))
