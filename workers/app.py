@@ -16,10 +16,12 @@ from ledger.beats import Beats
 from ledger.broker import broker
 from ledger.connection import Connection, Message
 from ledger.publisher import Publisher
+from ledger.secret import ServerSecret
 from ledger.streams import ensure, lane_slots
 from schemas import subjects
 from schemas.config import Config
 from schemas.ids import Clock
+from workers.client_keys import ClientKeys
 from workers.http import Http
 from workers.providers import make
 from workers.puller import Puller
@@ -99,7 +101,8 @@ def create_worker(
         providers = {
             name: make(name, provider, http, clock) for name, provider in config.providers.items()
         }
-        runner = Runner(connection, publisher, providers, config.queue, clock)
+        keys = ClientKeys(ServerSecret(config.secret), config.providers)
+        runner = Runner(connection, publisher, providers, keys, config.queue, clock)
         connection.subscribe(
             subjects.CANCELS, lambda message: runner.cancel(message.subject.partition(".")[2])
         )

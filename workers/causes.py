@@ -30,6 +30,15 @@ STOPPING = ErrorInfo(
     message="The worker stopped before this stream was complete. Send the request again.",
     retry_after=1.0,
 )
+SECRET_MISMATCH = ErrorInfo(
+    status=503,
+    type="server_error",
+    code="secret_mismatch",
+    message=(
+        "The worker cannot open the provider key that you sent: ingress and worker must share "
+        "NEXUS_SECRET. Whoever runs the gateway must set the same for both."
+    ),
+)
 WORKER_LOST = ErrorInfo(
     status=502,
     type="server_error",
@@ -48,6 +57,19 @@ def unknown_provider(target: Target) -> ErrorInfo:
         code="provider_unknown",
         message=f"This worker has no provider '{target.provider}' configured.",
         provider=target.provider,
+    )
+
+
+def key_missing(provider: str) -> ErrorInfo:
+    return ErrorInfo(
+        status=401,
+        type="authentication_error",
+        code="provider_key_missing",
+        message=(
+            "This provider needs your own key: send the header "
+            f"X-Nexus-Provider-Key: {provider}=<key>."
+        ),
+        provider=provider,
     )
 
 

@@ -16,6 +16,7 @@ from schemas import subjects
 from schemas.events import (
     AttemptLate,
     Outcome,
+    billed_to,
     decode_event,
     message_id_of_attempt,
     message_id_of_end,
@@ -92,6 +93,7 @@ class Endings:
             stream=call.stream,
             operation=call.operation,
             latency_ms=end.timings.total,
+            billed_to=billed_to(call, end.provider),
             **of_money(end.usage, end.cost, end.price_id),
         )
         ack = await self._ledger.append(late, message_id_of_attempt(call.id, end.fence))

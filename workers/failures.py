@@ -1,7 +1,6 @@
 """What went wrong with a provider, told to the client: the error table, and no secret in it."""
 
 import math
-import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -12,11 +11,9 @@ import msgspec
 from schemas.errors import ErrorInfo
 from schemas.ids import Clock
 from workers.providers.base import NOT_AS_ASKED, AttemptFailed
+from workers.redaction import Redaction
 
 LONGEST_MESSAGE = 500
-_REMOVED = "[removed]"
-_KEY_SHAPES = re.compile(r"\bsk-[A-Za-z0-9_*.-]{3,}|(?<=Bearer )[^\s\"']+")
-_SHORTEST_SECRET = 6
 _AS_SENT = frozenset({400, 404, 413, 422})
 _WORTH_A_RETRY = frozenset({409, 425})
 
@@ -32,12 +29,24 @@ class Detail(NamedTuple):
 
 
 class Failures:
-    """Makes the failures of one `provider`; `secrets` are texts that no message may contain."""
+    """Makes the failures of one `provider`; `secrets` are texts that no message may contain.
 
-    def __init__(self, provider: str, secrets: Iterable[str], clock: Clock) -> None:
+    With a `client_key` they are those of an attempt with the client's own key: no message shows any
+    part of it, and that the provider refuses it is for the client to mend.
+    """
+
+    def __init__(
+        self, provider: str, secrets: Iterable[str], clock: Clock, client_key: str = ""
+    ) -> None:
         self.provider = provider
-        self._secrets = tuple(text for text in secrets if len(text) >= _SHORTEST_SECRET)
+        self._secrets = tuple(secrets)
         self._clock = clock
+        self._client_key = client_key
+        self._redaction = Redaction(self._secrets, client_key)
+
+    def with_client_key(self, key: str) -> "Failures":
+        """The failures of an attempt with this key; the same ones without a key."""
+        return Failures(self.provider, self._secrets, self._clock, key) if key else self
 
     def refused(self, status: int, headers: Mapping[str, str], body: bytes) -> AttemptFailed:
         """The provider answered with an error status; `headers` must ignore case."""
@@ -78,7 +87,8 @@ class Failures:
         return self._failed(504, message, "timeout", True, reached, cost_known=not reached)
 
     def _of_status(self, status: int, detail: Detail, wait: float | None) -> AttemptFailed:
-        said = self._clean(detail.message)
+        detail = self._cleaned(detail)
+        said = detail.message
         if status in _AS_SENT:
             info = ErrorInfo(
                 status=status,
@@ -101,16 +111,29 @@ class Failures:
             out_of_quota = detail.code == "insufficient_quota"
             return AttemptFailed(info, retryable=not out_of_quota, reached=True, retry_after=wait)
         if status in (401, 403):
-            message = (
-                f"{self.provider} refused the gateway's credentials. "
-                "Whoever runs the gateway must check the key of this provider."
-            )
-            return self._failed(502, message, "provider_auth", False, True)
+            return self._unauthorized(said)
         if status == 408:
             return self.timed_out("did not read the request")
         message = f"{self.provider} failed with status {status}" + (f": {said}" if said else ".")
         retryable = status >= 500 or status in _WORTH_A_RETRY
         return self._failed(502, message, detail.code, retryable, True, wait)
+
+    def _unauthorized(self, said: str) -> AttemptFailed:
+        if not self._client_key:
+            message = (
+                f"{self.provider} refused the gateway's credentials. "
+                "Whoever runs the gateway must check the key of this provider."
+            )
+            return self._failed(502, message, "provider_auth", False, True)
+        info = ErrorInfo(
+            status=401,
+            type="authentication_error",
+            message=f"{self.provider} refused the key that you sent for it"
+            + (f": {said}" if said else ". Check that key."),
+            code="provider_auth",
+            provider=self.provider,
+        )
+        return AttemptFailed(info, retryable=False, reached=True)
 
     def _failed(
         self,
@@ -133,11 +156,16 @@ class Failures:
             info, retryable=retryable, reached=reached, retry_after=wait, cost_known=cost_known
         )
 
+    def _cleaned(self, detail: Detail) -> Detail:
+        return detail._replace(
+            message=self._clean(detail.message),
+            code=None if detail.code is None else self._clean(detail.code),
+            param=None if detail.param is None else self._clean(detail.param),
+        )
+
     def _clean(self, text: str) -> str:
         """Secrets out first, so that shortening cannot leave half of one."""
-        for secret in self._secrets:
-            text = text.replace(secret, _REMOVED)
-        text = _KEY_SHAPES.sub(_REMOVED, text)
+        text = self._redaction.clean(text)
         if len(text) > LONGEST_MESSAGE:
             text = text[: LONGEST_MESSAGE - 1] + "…"
         return text

@@ -23,8 +23,17 @@ _NEVER_PASSED_ON = frozenset(
         "upgrade",
     }
 )
-
-
+# Whose account it is: nothing of the gateway's may stand beside a client's own key.
+_OF_AN_ACCOUNT = frozenset(
+    {
+        "api-key",
+        "authorization",
+        "openai-organization",
+        "openai-project",
+        "x-api-key",
+        "x-goog-api-key",
+    }
+)
 _OF_VENDORS = ("openai-", "anthropic-")
 
 
@@ -47,3 +56,12 @@ def passed_on(
         if not foreign and lower not in never and not any(mark in value for mark in "\r\n\0"):
             merged[name] = value
     return merged
+
+
+def without_account(own: Mapping[str, str], api_key: str) -> dict[str, str]:
+    """The gateway's `own` headers but those that name its account, or hold its `api_key`."""
+    return {
+        name: value
+        for name, value in own.items()
+        if name.lower() not in _OF_AN_ACCOUNT and not (api_key and api_key in value)
+    }

@@ -21,6 +21,7 @@ from ledger.work import submit
 from schemas import subjects
 from schemas.events import (
     AttemptAbandoned,
+    billed_to,
     message_id_of_attempt,
     message_id_of_end,
     new_of_call,
@@ -38,8 +39,9 @@ from schemas.frames import (
     decode_frame,
 )
 from schemas.ids import Clock
-from schemas.usage import Cost, Usage, cost_of
+from schemas.usage import Cost, Usage
 from workers.causes import WORKER_LOST
+from workers.costs import cost_at
 from workers.providers.base import estimate_usage
 from workers.puller import Job
 from workers.running import Running
@@ -159,8 +161,7 @@ class Takeover:
     async def _record_abandoned(self, running: Running, fence: Fence, usage: Usage | None) -> None:
         """Closes the silent worker's attempt: estimated when it streamed, else unknown."""
         call = running.call
-        price = call.target.price
-        cost = cost_of(usage, price) if usage is not None and price is not None else None
+        cost, price_id = cost_at(call.target, usage)
         event = AttemptAbandoned(
             **new_of_call(call, self._clock),
             provider=call.target.provider,
@@ -169,6 +170,7 @@ class Takeover:
             attempts=call.attempts + 1,
             stream=call.stream,
             operation=call.operation,
-            **of_money(usage, cost, price.id if price else ""),
+            billed_to=billed_to(call, call.target.provider),
+            **of_money(usage, cost, price_id),
         )
         await self._ledger.append(event, message_id_of_attempt(call.id, fence))

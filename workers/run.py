@@ -20,7 +20,7 @@ from ledger.publisher import PubAck, Publisher, Refused, Unresolved
 from ledger.reader import Unreadable
 from ledger.work import submit
 from schemas import events, subjects
-from schemas.call import Call, Target, decode_call
+from schemas.call import Call, decode_call
 from schemas.config import QueueConfig
 from schemas.errors import ErrorInfo
 from schemas.events import StreamingStart, message_id_of_attempt, new_of_call
@@ -35,7 +35,7 @@ from schemas.frames import (
     message_id_of_frame,
 )
 from schemas.ids import Clock
-from schemas.usage import Cost, Usage, cost_of
+from schemas.usage import Cost, Usage
 from workers.causes import (
     BUG,
     CANCELLED,
@@ -45,6 +45,8 @@ from workers.causes import (
     queue_full,
     unknown_provider,
 )
+from workers.client_keys import ClientKeys, KeyUnusable
+from workers.costs import cost_at
 from workers.endings import Endings
 from workers.providers.base import Ask, AttemptFailed, Provider, StreamEnd, estimate_usage
 from workers.puller import Job
@@ -74,6 +76,7 @@ class Runner:
         connection: Connection,
         publisher: Publisher,
         providers: dict[str, Provider],
+        keys: ClientKeys,
         queue: QueueConfig,
         clock: Clock,
     ) -> None:
@@ -82,6 +85,7 @@ class Runner:
         self._ledger = Ledger(publisher, "worker")
         self._blobs = Blobs(connection, publisher)
         self._providers = providers
+        self._keys = keys
         self._queue = queue
         self._clock = clock
         self.calls = RunningCalls(connection, queue, clock)
@@ -169,6 +173,8 @@ class Runner:
             return self._failure(running, DEADLINE, cost_known=False) if lost.asked else None
         except BlobGone as gone:
             return self._failure(running, body_gone(gone))
+        except KeyUnusable as unusable:
+            return self._failure(running, unusable.info)
         except (Unresolved, Unreadable):
             raise
         except Exception:
@@ -224,6 +230,7 @@ class Runner:
             created=call.received_ns // 1_000_000_000,
             headers=call.headers,
             timeouts=call.target.timeouts,
+            credential=self._keys.of_target(call),
         )
         if call.stream:
             return await self._stream(running, provider, ask)
@@ -262,7 +269,7 @@ class Runner:
         call, reference = running.call, ""
         if len(body) > self._blobs.inline_limit:
             reference, body = await self._put(running, body), b""
-        cost, price_id = _cost(usage, call.target)
+        cost, price_id = cost_at(call.target, usage)
         return Finish(
             fence=running.fence,
             index=running.next_index(),
@@ -301,7 +308,7 @@ class Runner:
         price_id = ""
         if running.text_bytes or (running.cancelled and running.tried):
             usage = estimate_usage(running.body, running.text_bytes)
-            cost, price_id = _cost(usage, call.target)
+            cost, price_id = cost_at(call.target, usage)
         return Failure(
             fence=running.fence,
             index=running.next_index(),
@@ -357,6 +364,7 @@ class Runner:
             operation=call.operation,
             latency_ms=self._since_received(call),
             cost_nano=0 if failed.cost_known else None,
+            billed_to=events.billed_to(call, call.target.provider),
             error=failed.info,
         )
         await self._ledger.append(event, message_id_of_attempt(call.id, running.fence))
@@ -383,12 +391,6 @@ class Runner:
             first_byte=round(max(0.0, total - after_first), 3),
             network=round((first_byte - sent) * 1e3, 3),
         )
-
-
-def _cost(usage: Usage, target: Target) -> tuple[Cost | None, str]:
-    if target.price is None or usage.status == "unknown":
-        return None, target.price.id if target.price else ""
-    return cost_of(usage, target.price), target.price.id
 
 
 def _note_unresolved(ack: "asyncio.Future[PubAck]") -> None:

@@ -16,7 +16,8 @@ from schemas.usage import Usage
 BYTES_PER_TOKEN = 4
 # What msgspec raises for bytes that are not the JSON asked for: malformed, invalid, too deep.
 NOT_AS_ASKED = (ValueError, RecursionError)
-_REFUSED_AS_SENT = frozenset({400, 413, 422})
+# 401 is about the client's own key; the gateway's troubles with its keys are a 502.
+_THE_CLIENTS_TO_MEND = frozenset({400, 401, 413, 422})
 
 
 class Ask(NamedTuple):
@@ -24,7 +25,8 @@ class Ask(NamedTuple):
 
     `model` is the name the client used, which its answer must show; `engine` the provider's own
     (empty: the same). `body` is the client's request as canonical JSON, `created` Unix seconds for
-    the answer, `headers` the client's headers to pass on.
+    the answer, `headers` the client's headers to pass on. `credential` is the client's own key for
+    this provider (empty: the gateway's is used); it is kept no longer than the attempt.
     """
 
     call_id: str
@@ -35,6 +37,11 @@ class Ask(NamedTuple):
     created: int
     headers: Mapping[str, str]
     timeouts: Timeouts
+    credential: str = ""
+
+    def __repr__(self) -> str:
+        """Short, because the rest is the client's: what it said and its key."""
+        return f"Ask(call_id={self.call_id!r}, engine={self.engine!r}, stream={self.stream})"
 
 
 class Answer(NamedTuple):
@@ -101,8 +108,9 @@ class AttemptFailed(Exception):
 
     @property
     def falls_back(self) -> bool:
-        """Another target may still answer: always, unless the request as such was refused."""
-        return self.info.status not in _REFUSED_AS_SENT
+        """Another target may still answer: always, unless the request as such was refused, or the
+        client's own key."""
+        return self.info.status not in _THE_CLIENTS_TO_MEND
 
 
 class Provider(Protocol):

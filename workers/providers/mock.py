@@ -82,7 +82,7 @@ class Mock:
             pause = math.inf if take.script.hang else take.script.latency
             await self._wait(pause, ask.timeouts.total)
             first_byte = self._clock.monotonic()
-            self._break_off(take.script)
+            self._break_off(take.script, ask)
             for piece in take.pieces:
                 self._count(take, piece)
         usage = usage_of(take, ask)
@@ -110,7 +110,7 @@ class Mock:
                 try:
                     await self._wait(math.inf if at == hangs_at else pause, within)
                     if at == breaks_at:
-                        self._break_off(script)
+                        self._break_off(script, ask)
                 except AttemptFailed as failed:
                     failed.retryable = failed.retryable and at == 0
                     raise
@@ -151,7 +151,7 @@ class Mock:
             del self._attempts[next(iter(self._attempts))]
         return attempt
 
-    def _break_off(self, script: Script) -> None:
+    def _break_off(self, script: Script, ask: Ask) -> None:
         """Fails as the script says, if it does; by the same road as a real provider's errors."""
         if script.cut is not None:
             raise self._failures.broken("broke off in the middle of its answer")
@@ -160,7 +160,8 @@ class Mock:
             wait = script.retry_after
             headers = {} if wait is None else {"Retry-After": str(wait)}
             body = _encode({"error": {"message": message}})
-            raise self._failures.refused(script.error, headers, body)
+            failures = self._failures.with_client_key(ask.credential)
+            raise failures.refused(script.error, headers, body)
 
     async def _wait(self, seconds: float, within: float) -> None:
         await asyncio.sleep(min(seconds, within))
