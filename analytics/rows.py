@@ -49,6 +49,7 @@ COLUMNS = {
     "output_cost_nano": "Nullable(Int64)",
     "cache_savings_nano": "Int64",
     "price_id": "LowCardinality(String)",
+    "billed_to": "LowCardinality(String)",
     "latency_ms": "Nullable(Float64)",
     "ttfb_ms": "Nullable(Float64)",
     "network_ms": "Nullable(Float64)",

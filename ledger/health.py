@@ -20,6 +20,7 @@ _ENOUGH_TO_CONDEMN = 3
 _SLOW = 3.0
 _ENOUGH_TO_COMPARE = 5
 _LONG_RUN = 100
+_OF_ONE_KEY = frozenset({"authentication_error", "rate_limit_error"})
 
 
 class ProviderState(msgspec.Struct, frozen=True):
@@ -101,7 +102,7 @@ class Health:
             latency = event.latency_ms if event.network_ms is None else event.network_ms
             self._add(event.provider, _Attempt(event.time, False, latency))
         elif isinstance(event, RequestFailed | AttemptFailed) and event.error is not None:
-            verdict = _providers_fault(event.error)
+            verdict = _providers_fault(event.error, event.billed_to)
             if verdict is not None:
                 self._add(event.provider, _Attempt(event.time, verdict, None))
 
@@ -114,11 +115,14 @@ class Health:
         return {name: provider.state(since) for name, provider in self._providers.items()}
 
 
-def _providers_fault(error: ErrorInfo) -> bool | None:
-    """Whether an error counts against its provider; None when the provider was not the one to say.
+def _providers_fault(error: ErrorInfo, billed_to: str) -> bool | None:
+    """Whether an error counts against its provider; None when the provider was not the one to say,
+    or said it of a client's own key only.
 
     An error that the client made shows that the provider answers.
     """
+    if billed_to and error.type in _OF_ONE_KEY:
+        return None
     if error.provider is None or error.type == "server_error" or error.code == "queue_full":
         return None
     return error.type != "invalid_request_error"

@@ -51,6 +51,20 @@ def test_one_failure_alone_does_not_condemn_a_provider() -> None:
     assert state(health).status == "unhealthy"
 
 
+def test_what_a_provider_holds_against_a_clients_own_key_says_nothing_of_the_provider() -> None:
+    health = Health()
+    answers(health, 1)
+    for kind in ("authentication_error", "rate_limit_error"):
+        error = ErrorInfo(status=429, type=kind, message="Not with that key.", provider="openai")
+        for number in range(3):
+            call_id = f"{kind}-{number}"
+            health.fold(sample.failed(call_id, error=error, billed_to="client"))
+            health.fold(sample.attempt_failed(call_id, error=error, billed_to="client"))
+    assert state(health) == ProviderState("healthy", 200.0, 0.0, 1)
+    health.fold(sample.failed("down", billed_to="client"))
+    assert state(health).error_rate == 0.5
+
+
 def test_failed_attempts_count_as_failed_calls_do() -> None:
     health = Health()
     for number in range(3):

@@ -1,5 +1,6 @@
 """What the ledger becomes in the database: rows, rollups, repeats; each as often as one likes."""
 
+import asyncio
 import json
 import random
 from pathlib import Path
@@ -10,9 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analytics import migrate
 from analytics.migrate import SEGMENT
+from analytics.projection import Projection
 from analytics.projector import Progress
 from analytics.rows import COLUMNS, Record, columns_of, row_of
+from analytics.store import WRITING, Database, Store
 from schemas import subjects
 from schemas.errors import ErrorInfo
 from schemas.events import Event, Outcome, encode_event
@@ -63,6 +67,12 @@ def test_a_finished_call_becomes_one_row_with_tokens_cost_and_times() -> None:
     assert (row["cost_nano"], row["latency_ms"], row["ttfb_ms"]) == (1_500, 300.0, None)
     assert (row["fence"], row["finish_reason"]) == ((3, 1, 2), "stop")
     assert row["raw"] == encode_event(event)
+
+
+def test_a_row_says_who_pays_the_provider() -> None:
+    assert row_of(record(1, complete("c1", event_id=new_id())))["billed_to"] == ""
+    billed = attempt_failed("c1", event_id=new_id(), billed_to="client")
+    assert row_of(record(2, billed))["billed_to"] == "client"
 
 
 def test_a_failed_call_carries_its_error_and_an_unknown_cost_stays_unknown() -> None:
@@ -225,6 +235,50 @@ async def test_a_call_costs_what_all_its_attempts_cost(backend: str, tmp_path: P
         )
         assert rows == [("c", 44, "0.000000044", 2), ("unknown", None, None, 0)]
     await drop(config)
+
+
+@on_every_backend
+async def test_users_see_who_pays_for_a_call_and_for_each_attempt(
+    backend: str, tmp_path: Path
+) -> None:
+    config = config_for(backend, tmp_path)
+    events = [
+        attempt_failed("moved", event_id=new_id(), cost_nano=5, billed_to="client"),
+        complete("moved", event_id=new_id(), **MEASURED),
+        complete("own", event_id=new_id(), **MEASURED, billed_to="client"),
+    ]
+    async with warehouse(config) as house:
+        await house.projection.add([record(seq, event) for seq, event in enumerate(events, 1)])
+        calls = "select call_id, billed_to, cost_nano from public_calls order by seq"
+        assert await house.rows(calls) == [("moved", "", 46), ("own", "client", 41)]
+        paid = "select call_id, sum(cost_nano) from public_events where billed_to = 'client'"
+        assert await house.rows(f"{paid} group by call_id order by call_id") == [
+            ("moved", 5),
+            ("own", 41),
+        ]
+    await drop(config)
+
+
+async def test_a_database_from_before_learns_who_pays(tmp_path: Path) -> None:
+    config = config_for("embedded", tmp_path)
+    database = Database.of(config)
+    await asyncio.to_thread(database.open)
+    writer = Store(database, WRITING)
+    try:
+        old = [one for one in migrate.known() if one.number < 4]
+        await migrate.apply(writer, old)
+        row = row_of(record(1, complete("old", event_id=new_id(), **MEASURED)))
+        columns = {name: kind for name, kind in COLUMNS.items() if name != "billed_to"}
+        await writer.insert("events", columns, [[row[name]] for name in columns])
+        await migrate.apply(writer)
+        await Projection(writer).add(
+            [record(2, complete("new", event_id=new_id(), **MEASURED, billed_to="client"))]
+        )
+        found = await writer.query("select call_id, billed_to from public_calls order by seq")
+        assert found.rows == [("old", ""), ("new", "client")]
+    finally:
+        await writer.close()
+        await asyncio.to_thread(database.close)
 
 
 @on_every_backend
