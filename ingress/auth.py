@@ -1,79 +1,273 @@
-"""Who is calling: credentials of a request to a principal, by lookup in memory."""
+"""Who is calling: the credentials of a request to a principal, by look-up in memory."""
 
 import hashlib
+from typing import Literal, Protocol
 
 import msgspec
 
+from ingress import refusals
+from ingress.credentials import OUR_PREFIX, Headers, is_client_key, is_visible, sent_in, words
+from ingress.tokens import Tokens, is_token
+from ledger.access.key_text import is_well_formed
+from ledger.access.registry import Registry
+from ledger.secret import ServerSecret
+from schemas.access import Key, Limits, OnDisconnect, Payloads, Secret, nanoseconds
 from schemas.call import Tenant
 from schemas.config import Config
-from schemas.errors import Unauthenticated
+from schemas.errors import Forbidden, Unauthenticated, Unavailable
+from schemas.globs import matches
+from schemas.ids import Clock
 
-Headers = list[tuple[bytes, bytes]]
-OUR_PREFIX = b"nx-"
+_HELD = 10_000
+_LONGEST = 16 * 1024
+_LONGEST_APP = 128
+
+
+class Feed(Protocol):
+    """What brings the registry its news: whether it was complete ever, and whether it is now."""
+
+    @property
+    def loaded(self) -> bool: ...
+
+    @property
+    def fresh(self) -> bool: ...
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """An authenticated caller; `admin` may see and do everything."""
+    """An authenticated caller; `admin` may see and do everything.
+
+    `kind` is what it came with: a key of ours, a JWT, the admin token, or (`client`) a key for
+    `target_url` that is not ours. Every tuple of `models` must allow a model, every one of `limits`
+    holds. `until_ns` ends the credential, where it has an end of its own; `secret` tells which of a
+    key's secrets was shown.
+    """
 
     tenant: Tenant
     admin: bool = False
+    kind: Literal["key", "jwt", "client", "admin"] = "key"
+    models: tuple[tuple[str, ...], ...] = ()
+    tier: str = ""
+    limits: tuple[Limits, ...] = ()
+    on_disconnect: OnDisconnect = "cancel"
+    payloads: Payloads | None = None
+    until_ns: int | None = None
+    secret: str = ""
+
+    def allows(self, *names: str) -> bool:
+        """Whether the caller may use a model known by these names."""
+        return self._forbidding(names) is None
+
+    def require_model(self, *names: str) -> None:
+        """Raises Forbidden unless the caller may use a model known by these names."""
+        patterns = self._forbidding(names)
+        if patterns is not None:
+            allowed = ", ".join(patterns[:10]) + (", ..." if len(patterns) > 10 else "")
+            raise Forbidden(
+                f"The credential does not allow the model {names[0][:200]!r}: it allows {allowed}.",
+                code="model_not_allowed",
+                param="model",
+            )
+
+    def _forbidding(self, names: tuple[str, ...]) -> tuple[str, ...] | None:
+        for patterns in self.models:
+            if not any(matches(pattern, name) for pattern in patterns for name in names):
+                return patterns
+        return None
 
 
-class Keys:
-    """The configured keys, held by digest: a lookup takes the same time for any wrong key."""
+_ADMIN = Principal(Tenant(key_id="admin"), admin=True, kind="admin")
 
-    def __init__(self, config: Config) -> None:
-        self._by_digest: dict[bytes, Principal] = {}
-        self._lengths = {len(key.encode()) for key in (*config.api_keys, config.admin_token)}
-        for key in config.api_keys:
-            digest = _digest(key.encode())
-            tenant = Tenant(key_id=f"key_{digest.hex()[:12]}")
-            self._by_digest[digest] = Principal(tenant)
-        if config.admin_token:
-            admin = Principal(Tenant(key_id="admin"), admin=True)
-            self._by_digest[_digest(config.admin_token.encode())] = admin
 
-    def authenticate(self, headers: Headers) -> Principal:
+class Authenticator:
+    """Knows every credential by a digest: a look-up takes the same time for any wrong one.
+
+    Virtual keys are looked up in the registry, which needs no I/O; while it may be incomplete, a
+    key that is not in it may still be good, and says so by a 503.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        registry: Registry,
+        feed: Feed,
+        secret: ServerSecret,
+        tokens: Tokens | None,
+        clock: Clock,
+    ) -> None:
+        self._registry = registry
+        self._feed = feed
+        self._secret = secret
+        self._tokens = tokens
+        self._clock = clock
+        self._passes_through = bool(config.target_url)
+        self._admin = {_digest(config.admin_token.encode())} if config.admin_token else set()
+        opens = registry.configured.opens
+        self._configured = {_digest(text.encode()): key_id for text, key_id in opens.items()}
+        self._lengths = {len(text.encode()) for text in (*opens, config.admin_token)}
+        self._held: dict[bytes, Principal] = {}
+        self._version = -1
+
+    async def authenticate(self, headers: Headers) -> Principal:
         """The caller behind the first valid of X-Nexus-Token, X-API-Key, Authorization: Bearer.
 
-        `X-Nexus-App` names the application in every event. Raises Unauthenticated.
+        `X-Nexus-App` names the application in every event. Raises Unauthenticated or Unavailable,
+        for the first credential where none is valid.
         """
-        token = api_key = bearer = app = b""
-        for name, value in headers:
-            if name == b"authorization":
-                scheme, _, rest = value.partition(b" ")
-                if scheme.lower() == b"bearer":
-                    bearer = rest.strip()
-            elif name == b"x-api-key":
-                api_key = value.strip()
-            elif name == b"x-nexus-token":
-                token = value.strip()
-            elif name == b"x-nexus-app":
-                app = value.strip()
-        for credential in (token, api_key, bearer):
-            principal = self._by_digest.get(_digest(credential)) if credential else None
-            if principal is not None:
-                return _named(principal, app) if app else principal
-        if token or api_key or bearer:
-            raise Unauthenticated("The API key is not known here. Check the key you send.")
-        raise Unauthenticated(
-            "No API key was sent. Send it as 'Authorization: Bearer <key>' or 'X-API-Key: <key>'.",
-            code="missing_api_key",
-        )
+        sent = sent_in(headers)
+        refusal: Unauthenticated | Unavailable | None = None
+        for text, may_pass in ((sent.token, False), (sent.api_key, True), (sent.bearer, True)):
+            if text:
+                try:
+                    principal = await self._principal(text, may_pass)
+                except (Unauthenticated, Unavailable) as error:
+                    refusal = refusal or error
+                else:
+                    return _named(principal, sent.app) if sent.app else principal
+        if refusal is not None:
+            raise refusal
+        raise refusals.other_scheme() if sent.other_scheme else refusals.nothing_sent()
+
+    async def require_admin(self, headers: Headers) -> Principal:
+        """The administrator. Raises Forbidden for anybody else, and what `authenticate` raises."""
+        principal = await self.authenticate(headers)
+        if not principal.admin:
+            raise Forbidden(
+                "This is for the administrator: send the admin token (ADMIN_TOKEN).",
+                code="admin_only",
+            )
+        return principal
+
+    def stands(self, principal: Principal) -> bool:
+        """False once the principal's key was revoked or has expired."""
+        return self.end_of(principal) is None
+
+    def end_of(self, principal: Principal) -> Unauthenticated | None:
+        """Why a principal from some time ago would be refused now; None while it would not."""
+        if principal.kind == "jwt":
+            over = principal.until_ns is not None and principal.until_ns <= self._clock.now_ns()
+            return refusals.token_expired() if over else None
+        if principal.kind != "key":
+            return None
+        key = self._registry.key(principal.tenant.key_id)
+        if key is None:
+            return refusals.unknown()
+        if not principal.secret:
+            return self._refusal(key, None)
+        shown = [one for one in key.secrets if _name_of(one) == principal.secret]
+        return self._refusal(key, shown[0]) if shown else refusals.rotated(None)
 
     def hold_any(self, text: bytes) -> bool:
-        """Whether a word of the text is one of these keys, or begins like any key of ours."""
+        """Whether a word of the text is a configured key, or begins like any key of ours."""
         return any(
             word.startswith(OUR_PREFIX)
-            or (len(word) in self._lengths and _digest(word) in self._by_digest)
-            for word in text.split()
+            or (len(word) in self._lengths and self._is_configured(_digest(word)))
+            for word in words(text)
         )
 
+    async def _principal(self, text: bytes, may_pass: bool) -> Principal:
+        digest = _digest(text)
+        held = self._remembered(digest)
+        if held is not None:
+            return held
+        if digest in self._admin:
+            return _ADMIN
+        if digest in self._configured:
+            key = self._registry.configured.keys[self._configured[digest]]
+            return self._remember(digest, self._opened(key, None))
+        if text.startswith(OUR_PREFIX):
+            return self._remember(digest, self._opened(*self._owner(text)))
+        if may_pass and self._passes_through and is_client_key(text):
+            return self._client(text)
+        if self._tokens is not None and is_token(text):
+            return self._bound(await self._tokens.verify(text, digest), kind="jwt")
+        if len(text) > _LONGEST:
+            raise refusals.too_long()
+        raise refusals.unknown() if is_visible(text) else refusals.unreadable()
 
-def _digest(key: bytes) -> bytes:
-    return hashlib.sha256(key).digest()
+    def _owner(self, text: bytes) -> tuple[Key, Secret]:
+        """The virtual key that the text opens. Raises Unauthenticated, Unavailable."""
+        if not is_well_formed(text):
+            raise refusals.mistyped()
+        for digest in self._secret.digests(text):
+            owner = self._registry.owner(digest)
+            if owner is not None:
+                return owner
+        raise refusals.unknown() if self._feed.loaded and self._feed.fresh else refusals.away()
+
+    def _opened(self, key: Key, secret: Secret | None) -> Principal:
+        refusal = self._refusal(key, secret)
+        if refusal is not None:
+            raise refusal
+        return self._bound(key, secret)
+
+    def _refusal(self, key: Key, secret: Secret | None) -> Unauthenticated | None:
+        """Why a key opens nothing any more."""
+        now = self._clock.now_ns()
+        if key.revoked_at is not None:
+            return refusals.revoked(key.revoked_at)
+        if key.expires_at is not None and nanoseconds(key.expires_at) <= now:
+            return refusals.expired(key.expires_at)
+        if secret is not None and secret.until is not None and nanoseconds(secret.until) <= now:
+            return refusals.rotated(secret.until)
+        return None
+
+    def _bound(
+        self, key: Key, secret: Secret | None = None, kind: Literal["key", "jwt"] = "key"
+    ) -> Principal:
+        """The principal of a key, with what its project and its team add."""
+        project = self._registry.project(key.project) if key.project else None
+        team_id = key.team or (project.team if project is not None else "")
+        team = self._registry.team(team_id) if team_id else None
+        holders = [holder for holder in (key, project, team) if holder is not None]
+        ends = [
+            end for end in (key.expires_at, secret.until if secret else None) if end is not None
+        ]
+        return Principal(
+            Tenant(key.id, key.project, team_id, key.user, key.name),
+            kind=kind,
+            models=tuple(one.allowed_models for one in holders if one.allowed_models is not None),
+            tier=next((one.tier for one in holders if one.tier), ""),
+            limits=tuple(one.limits for one in holders if one.limits is not None),
+            on_disconnect=key.on_disconnect,
+            payloads=key.payloads or (project.payloads if project is not None else None),
+            until_ns=min(map(nanoseconds, ends)) if ends else None,
+            secret=_name_of(secret) if secret else "",
+        )
+
+    def _client(self, text: bytes) -> Principal:
+        """Whoever comes with a key of its own for `target_url`: known by the key's digest."""
+        digest = self._secret.digest(text) if self._secret.available else _digest(text)
+        return Principal(Tenant(key_id=f"client_{digest.hex()[:12]}"), kind="client")
+
+    def _remembered(self, digest: bytes) -> Principal | None:
+        if self._version != self._registry.version:
+            self._held.clear()
+            self._version = self._registry.version
+        held = self._held.get(digest)
+        if held is None or held.until_ns is None or held.until_ns > self._clock.now_ns():
+            return held
+        return None
+
+    def _remember(self, digest: bytes, principal: Principal) -> Principal:
+        if len(self._held) >= _HELD:
+            del self._held[next(iter(self._held))]
+        self._held[digest] = principal
+        return principal
+
+    def _is_configured(self, digest: bytes) -> bool:
+        return digest in self._configured or digest in self._admin
+
+
+def _digest(text: bytes) -> bytes:
+    return hashlib.sha256(text).digest()
+
+
+def _name_of(secret: Secret) -> str:
+    return secret.digest.hex()[:16]
 
 
 def _named(principal: Principal, app: bytes) -> Principal:
-    name = app.decode("latin-1")[:128]
-    return Principal(msgspec.structs.replace(principal.tenant, app=name), principal.admin)
+    name = app.decode("latin-1")[:_LONGEST_APP]
+    return msgspec.structs.replace(
+        principal, tenant=msgspec.structs.replace(principal.tenant, app=name)
+    )
