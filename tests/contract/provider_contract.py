@@ -19,6 +19,7 @@ from workers.providers.base import Answer, Ask, AttemptFailed, Deltas, Provider,
 
 PATIENT = Timeouts(connect=5, first_byte=5, idle=5, total=5)
 HASTY = 0.4
+CLIENT_KEY = "sk-clients/own+key-0123456789-abcdefgh"
 
 
 @dataclass(frozen=True)
@@ -294,6 +295,20 @@ class ProviderContract:
         assert (failure.retryable, failure.falls_back) == (retryable, falls_back)
         assert failure.reached
         await stage.quiet()
+
+    @both
+    @pytest.mark.parametrize("status", [401, 403])
+    async def test_a_clients_own_key_that_is_refused_is_the_clients_to_mend(
+        self, stage: Stage, stream: bool, status: int
+    ) -> None:
+        ask = ask_of(stage.play(Scene(status=status)), stream=stream)
+        failure = await outcome(stage.provider, ask._replace(credential=CLIENT_KEY))
+        info = failure.info
+        assert (info.status, info.type) == (401, "authentication_error")
+        assert (info.code, info.provider) == ("provider_auth", stage.provider.name)
+        assert not failure.retryable and not failure.falls_back
+        assert failure.reached and failure.cost_known
+        assert CLIENT_KEY not in info.message
 
     @both
     async def test_a_rate_limit_says_when_to_come_back(self, stage: Stage, stream: bool) -> None:

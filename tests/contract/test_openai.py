@@ -8,6 +8,7 @@ from schemas.config import ProviderConfig
 from schemas.ids import Clock
 from tests.contract.openai_stage import KEY, OpenAIStage
 from tests.contract.provider_contract import (
+    CLIENT_KEY,
     ProviderContract,
     Stage,
     ask_of,
@@ -99,6 +100,84 @@ async def test_headers_of_client_configuration_and_gateway_arrive(
     assert headers["Content-Type"] == "application/json"
     assert not {"Connection", "X-Bad", "X-Smuggled", "Cookie"} & set(headers)
     assert upstream.requests[0].path == "/v1/chat/completions"
+
+
+@both
+async def test_the_clients_own_key_goes_in_place_of_the_gateways_and_of_all_its_account(
+    http: Http, upstream: Upstream, stream: bool
+) -> None:
+    config = ProviderConfig(
+        base_url=upstream.url,
+        api_key=KEY,
+        headers={
+            "authorization": f"Basic {KEY}",
+            "API-Key": "ours",
+            "x-api-key": "ours",
+            "X-Goog-Api-Key": "ours",
+            "OpenAI-Organization": "org-ours",
+            "X-Copy": f"key={KEY}",
+            "X-Region": "eu",
+        },
+    )
+    provider = make("openai", config, http, Clock())
+    upstream.script(chat_stream("x") if stream else json_reply(chat_answer()))
+    client = {"OpenAI-Project": "proj-theirs", "OpenAI-Organization": "org-theirs"}
+    ask = ask_of(client, stream=stream)._replace(credential=CLIENT_KEY)
+    if stream:
+        assert (await read(provider, ask)).end is not None
+    else:
+        await provider.complete(ask)
+    headers = upstream.requests[0].headers
+    sent = [value for name, value in headers.items() if name.lower() == "authorization"]
+    assert sent == [f"Bearer {CLIENT_KEY}"]
+    assert headers["OpenAI-Organization"] == "org-theirs"
+    assert headers["OpenAI-Project"] == "proj-theirs"
+    assert headers["X-Region"] == "eu"
+    values = [value for name, value in headers.items() if name != "Authorization"]
+    assert not any(KEY in value or value == "ours" for value in headers.values())
+    assert not any(CLIENT_KEY in value for value in values)
+    assert CLIENT_KEY.encode() not in upstream.requests[0].body
+
+
+async def test_a_clients_own_key_is_used_for_one_attempt_and_not_for_the_next(
+    provider: Provider, upstream: Upstream
+) -> None:
+    upstream.script(json_reply(chat_answer()))
+    await provider.complete(ask_of()._replace(credential=CLIENT_KEY))
+    await provider.complete(ask_of())
+    sent = [request.headers["Authorization"] for request in upstream.requests]
+    assert sent == [f"Bearer {CLIENT_KEY}", f"Bearer {KEY}"]
+    assert upstream.connections == 1
+
+
+@both
+async def test_a_clients_key_does_not_follow_a_redirect(
+    provider: Provider, upstream: Upstream, stream: bool
+) -> None:
+    upstream.script(Reply(status=307, headers={"Location": f"{upstream.url}/elsewhere"}))
+    ask = ask_of(stream=stream)._replace(credential=CLIENT_KEY)
+    failure = await outcome(provider, ask)
+    assert (failure.info.status, len(upstream.requests)) == (502, 1)
+
+
+def test_an_attempt_never_shows_the_clients_key_or_words() -> None:
+    ask = ask_of({"X-A": "b"}, says="my secret")._replace(credential=CLIENT_KEY)
+    for shown in (repr(ask), str(ask), f"{ask}", repr([ask]), repr({"ask": ask})):
+        assert CLIENT_KEY not in shown and "my secret" not in shown
+        assert "0193-call" in shown
+
+
+@both
+@pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 429, 500])
+async def test_no_failure_shows_the_clients_key_wherever_the_provider_puts_it(
+    provider: Provider, upstream: Upstream, stream: bool, status: int
+) -> None:
+    error = {"message": f"No: {CLIENT_KEY}.", "code": CLIENT_KEY, "param": f"key={CLIENT_KEY}"}
+    upstream.script(json_reply({"error": error}, status))
+    ask = ask_of(stream=stream)._replace(credential=CLIENT_KEY)
+    failure = await outcome(provider, ask)
+    for shown in (repr(failure.info), repr(failure), str(failure)):
+        assert "own+key" not in shown and "[removed]" in shown
 
 
 @both

@@ -1,8 +1,12 @@
 """What a provider's errors become: shapes of bodies, Retry-After, secrets."""
 
+import json
 from datetime import UTC, datetime
+from urllib.parse import quote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from schemas.ids import Clock
@@ -71,6 +75,93 @@ def test_a_secret_is_removed_before_a_message_is_shortened() -> None:
     failure = failures.refused(400, {}, b'{"error": "%b"}' % text.encode())
     assert "topsecret" not in failure.info.message
     assert len(failure.info.message) <= 500
+
+
+OWN = "hf_Abc/dEf+ghi=jkl-MNO_pqr.9876543210"
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        OWN,
+        f"Bearer {OWN}",
+        f"({OWN})",
+        f'{{"api_key":"{OWN}"}}',
+        quote(OWN),
+        quote(OWN, safe=""),
+        "".join(f"%{byte:02x}" for byte in OWN.encode()),
+        OWN.replace("/", "\\/"),
+        OWN.replace("+", "\\u002b").replace("/", "\\u002F"),
+        "".join(f"\\u{byte:04x}" for byte in OWN.encode()),
+        f"{OWN[:6]}********{OWN[-4:]}",
+        f"{OWN[:4]}...{OWN[-4:]}",
+        f"{OWN[:5]}…",
+        f"***{OWN[-3:]}",
+        f"ending in {OWN[-4:]}",
+        OWN[:20],
+        OWN[-20:],
+        OWN[8:24],
+        f"https://provider.example/v1?key={quote(OWN)}&x=1",
+    ],
+)
+def test_no_part_of_a_clients_key_is_shown_whole_escaped_or_masked(shown: str) -> None:
+    failures = Failures("acme", (), NOON).with_client_key(OWN)
+    body = json.dumps({"error": {"message": f"The key {shown} is not known."}}).encode()
+    for status in (400, 401, 403, 429, 500):
+        message = failures.refused(status, {}, body).info.message
+        assert "[removed]" in message, message
+        assert "is not known." in message
+        for at in range(len(OWN) - 5):
+            assert OWN[at : at + 6] not in message
+        assert OWN[:4] not in message and not message.endswith(OWN[-4:])
+
+
+@given(
+    st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=8, max_size=200),
+    st.text(max_size=60),
+    st.text(max_size=60),
+    st.sampled_from([str, quote, lambda key: json.dumps(key)[1:-1]]),
+)
+def test_a_clients_key_never_shows_whatever_it_is_made_of(
+    key: str, before: str, after: str, escape: object
+) -> None:
+    assert callable(escape)
+    failures = Failures("acme", (), NOON).with_client_key(key)
+    body = json.dumps({"message": f"{before} {escape(key)} {after}"}).encode()
+    message = failures.refused(500, {}, body).info.message
+    assert key not in message.replace("[removed]", "")
+
+
+def test_what_has_nothing_of_a_clients_key_is_told_as_it_came() -> None:
+    failures = Failures("acme", (), NOON).with_client_key(OWN)
+    body = b'{"error": {"message": "Too long: 9000 > 8192 tokens (\'messages\').", "code": "x"}}'
+    info = failures.refused(400, {}, body).info
+    assert info.message == "Too long: 9000 > 8192 tokens ('messages')."
+    assert info.code == "x"
+
+
+def test_a_key_that_was_masked_is_not_shown_of_the_gateways_either() -> None:
+    failures = Failures("acme", (), NOON)
+    body = b'{"error": "Wrong key: AIzaSy*****9xyz, or sk-abc***wxyz; ****9xyz **really**."}'
+    message = failures.refused(400, {}, body).info.message
+    assert message == "Wrong key: [removed], or [removed]; [removed] **really**."
+
+
+def test_without_a_clients_key_the_failures_are_the_same_ones() -> None:
+    failures = Failures("acme", (), NOON)
+    assert failures.with_client_key("") is failures
+    assert failures.refused(401, {}, b"").info.status == 502
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_clients_own_key_that_is_refused_is_told_in_the_providers_words(status: int) -> None:
+    failures = Failures("acme", (), NOON).with_client_key(OWN)
+    silent = failures.refused(status, {}, b"").info
+    assert silent.message == "acme refused the key that you sent for it. Check that key."
+    told = failures.refused(status, {}, b'{"error": "Key expired."}')
+    assert told.info.message == "acme refused the key that you sent for it: Key expired."
+    assert (told.info.status, told.info.type) == (401, "authentication_error")
+    assert not told.falls_back and not told.retryable
 
 
 def test_an_exhausted_quota_is_not_worth_a_retry() -> None:
