@@ -28,21 +28,24 @@ class Redaction:
     def __init__(self, secrets: Iterable[str], client_key: str = "") -> None:
         self._secrets = tuple(text for text in secrets if len(text) >= _SHORTEST_SECRET)
         self._client_key = client_key
-        self._pieces = frozenset(_pieces(client_key)) if client_key else frozenset[str]()
 
     def clean(self, text: str) -> str:
         """The text with `[removed]` in place of every credential."""
         for secret in self._secrets:
             text = text.replace(secret, REMOVED)
         if self._client_key:
-            text = text.replace(self._client_key, REMOVED)
-            text = _WORD.sub(self._unless_a_piece, text)
+            text = _without_pieces(text.replace(self._client_key, REMOVED), self._client_key)
         return _KEY_SHAPES.sub(REMOVED, text)
 
-    def _unless_a_piece(self, word: re.Match[str]) -> str:
-        text = word.group()
-        shown = f"{text} {_plain(text)}"
-        return REMOVED if any(piece in shown for piece in self._pieces) else text
+
+def _without_pieces(text: str, key: str) -> str:
+    pieces = frozenset(_pieces(key))
+
+    def unless_a_piece(word: re.Match[str]) -> str:
+        shown = f"{word.group()} {_plain(word.group())}"
+        return REMOVED if any(piece in shown for piece in pieces) else word.group()
+
+    return _WORD.sub(unless_a_piece, text)
 
 
 def _pieces(key: str) -> Iterator[str]:
