@@ -2,10 +2,9 @@
 
 import asyncio
 import logging
-from typing import NamedTuple
 
+from ledger.access import snapshot
 from ledger.access.registry import Registry
-from ledger.checkpoint import digest_of
 from ledger.connection import Connection, Message
 from ledger.reader import Stored, Unreadable, read_last, read_subject
 from schemas import subjects
@@ -17,14 +16,6 @@ _LOOK_EVERY = 0.4
 _FRESH_FOR = 2.0
 _FOLDED_AT_ONCE = 256
 _LOOKS = 4
-
-
-class Position(NamedTuple):
-    """An event of the ledger by its sequence, and by what it says: a power cut may take the
-    ledger's end, and other events take its place."""
-
-    seq: int = 0
-    digest: str = ""
 
 
 class _Lost(Exception):
@@ -42,7 +33,7 @@ class Feed:
         self._connection = connection
         self._registry = registry
         self._clock = clock
-        self._position: Position | None = None
+        self._to_load = True
         self._read_to_end_at: float | None = None
         self._doubtful_looks = 0
         self._away = False
@@ -108,10 +99,10 @@ class Feed:
         """Bring the registry up to date, if the bus answers."""
         began = self._clock.monotonic()
         try:
-            if self._position is None:
+            if self._to_load:
                 await self._load()
             else:
-                self._position = await self._read_news(self._position)
+                await self._read_news()
         except Unreadable as error:
             if not self._away:
                 log.warning("key registry not up to date", extra={"reason": str(error)})
@@ -132,45 +123,40 @@ class Feed:
         self._doubtful_looks += 1
         if self._doubtful_looks == _LOOKS:
             log.error("ledger.truncated", extra={"registry_seq": self._registry.seq})
-            self._position = None
+            self._to_load = True
             self._news.set()
 
     async def _load(self) -> None:
         """Fold everything anew, beside the registry in use, and then let it have all at once."""
         fresh = Registry(self._registry.configured)
-        position = await self._read_on(fresh, Position())
+        if not await snapshot.load(self._connection, fresh):
+            fresh = Registry(self._registry.configured)
+        await self._read_on(fresh)
         self._registry.become(fresh)
-        self._position = position
+        self._to_load = False
 
-    async def _read_news(self, known: Position) -> Position:
+    async def _read_news(self) -> None:
         last = await read_last(self._connection, subjects.LEDGER, subjects.LEDGER_ACCESS)
-        if last is None or last.seq <= known.seq:
-            if (_position_of(last) if last else Position()) != known:
-                raise _Lost
-            return known
-        return await self._read_on(self._registry, known)
+        if last is not None and last.seq > self._registry.seq:
+            await self._read_on(self._registry)
+        elif not (self._registry.ends_with(last) if last else self._registry.seq == 0):
+            raise _Lost
 
-    async def _read_on(self, registry: Registry, known: Position) -> Position:
-        """Fold what follows `known`; that one is read again, to see that it is still the same."""
-        position = known
+    async def _read_on(self, registry: Registry) -> None:
+        """Fold what follows the registry's last event; that one is read again, to see that it is
+        still the same."""
         while True:
             records = await read_subject(
                 self._connection,
                 subjects.LEDGER,
                 subjects.LEDGER_ACCESS,
-                from_seq=max(position.seq, 1),
+                from_seq=max(registry.seq, 1),
                 limit=_FOLDED_AT_ONCE,
             )
-            if position.seq and (not records or _position_of(records[0]) != position):
+            if registry.seq and not (records and registry.ends_with(records[0])):
                 raise _Lost
             for record in records:
-                if record.seq > position.seq:
+                if record.seq > registry.seq:
                     registry.take(record)
-            if records:
-                position = _position_of(records[-1])
             if len(records) < _FOLDED_AT_ONCE:
-                return position
-
-
-def _position_of(record: Stored) -> Position:
-    return Position(record.seq, digest_of(record))
+                return

@@ -1,18 +1,20 @@
 """The key registry: a fold of the ledger's access events, in memory, without I/O.
 
-A key is held as its encoded record, decoded when somebody asks for it: a hundred thousand of them
+A key is held as its encoded values, decoded when somebody asks for it: a hundred thousand of them
 are a few dozen megabytes, and there is nothing for the garbage collector to walk through.
 """
 
 import logging
 from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple, get_args, get_type_hints
 
 import msgspec
 
 from ledger.access.configured import Configured
+from ledger.checkpoint import digest_of
 from ledger.reader import Stored
 from schemas import subjects
-from schemas.access import Budget, Key, Project, Secret, Team
+from schemas.access import Budget, Key, Period, Project, Secret, Team, budget_name
 from schemas.events import (
     WRITERS,
     AccessEvent,
@@ -30,20 +32,37 @@ from schemas.events import (
 log = logging.getLogger("nexus.access")
 
 _NOTHING = Configured({}, {}, {}, {}, {})
-_encode_key = msgspec.msgpack.Encoder().encode
-_decode_key = msgspec.msgpack.Decoder(Key).decode
+_PERIODS = get_args(Period)
+_encode = msgspec.msgpack.Encoder().encode
+_KEY_FIELDS = Key.__struct_fields__
+_KEY_TYPES = get_type_hints(Key)
+_key_values: type[tuple[Any, ...]] = tuple[tuple(_KEY_TYPES[name] for name in _KEY_FIELDS)]  # type: ignore[assignment,misc]
+_decode_values = msgspec.msgpack.Decoder(_key_values).decode
+_decode_project = msgspec.msgpack.Decoder(Project).decode
+_decode_team = msgspec.msgpack.Decoder(Team).decode
+_decode_budget = msgspec.msgpack.Decoder(Budget).decode
+
+
+class Entry(NamedTuple):
+    """One record, encoded; of a key also what it is found by, so that none has to be decoded."""
+
+    kind: Literal["key", "project", "team", "budget"]
+    id: str
+    digests: tuple[bytes, ...]
+    record: msgspec.Raw
 
 
 class Registry:
     """Feed it the access events of the ledger in order; what is configured wins over them.
 
-    `seq` is the last sequence taken, `version` grows with every change, for whoever keeps something
-    derived.
+    `seq` and `digest` are those of the last event taken; `version` grows with every event, for
+    whoever keeps something derived.
     """
 
     def __init__(self, configured: Configured = _NOTHING) -> None:
         self.configured = configured
         self.seq = 0
+        self.digest = ""
         self.version = 0
         self._keys: dict[str, bytes] = {}
         self._owners: dict[bytes, str] = {}
@@ -71,18 +90,44 @@ class Registry:
         elif isinstance(event, BudgetRemoved):
             self._budgets.pop(event.name, None)
         self.seq = record.seq
+        self.digest = digest_of(record)
         self.version += 1
+
+    def ends_with(self, record: Stored) -> bool:
+        """Whether this is the last event taken. The sequence is not enough: a power cut may take
+        the ledger's end, and other events take its place."""
+        return record.seq == self.seq and digest_of(record) == self.digest
 
     def become(self, other: "Registry") -> None:
         """Hold from now on what `other` holds, which must not be used after that."""
-        self.configured = other.configured
         self.seq = other.seq
-        self.version += 1
+        self.digest = other.digest
+        self.version += max(1, other.version)
         self._keys = other._keys
         self._owners = other._owners
         self._projects = other._projects
         self._teams = other._teams
         self._budgets = other._budgets
+
+    def entries(self) -> Iterator[Entry]:
+        """All that was folded up to now, each record once, however slowly it is read; `restore` of
+        every one of them brings it back."""
+        return _entries(
+            self._keys.copy(), self._projects.copy(), self._teams.copy(), self._budgets.copy()
+        )
+
+    def restore(self, entry: Entry) -> None:
+        """Put back one record. Raises msgspec.DecodeError."""
+        if entry.kind == "key":
+            self._keys[entry.id] = bytes(entry.record)
+            for digest in entry.digests:
+                self._owners[digest] = entry.id
+        elif entry.kind == "project":
+            self._projects[entry.id] = _decode_project(entry.record)
+        elif entry.kind == "team":
+            self._teams[entry.id] = _decode_team(entry.record)
+        else:
+            self._budgets[entry.id] = _decode_budget(entry.record)
 
     def owner(self, digest: bytes) -> tuple[Key, Secret] | None:
         """The key that a secret's digest belongs to, whether or not it is still good."""
@@ -137,8 +182,10 @@ class Registry:
         return {**self._budgets, **self.configured.budgets}
 
     def budgets_of(self, scope: str, id: str) -> list[Budget]:
-        """The budgets of one scope."""
-        return [one for one in self.budgets.values() if (one.scope, one.id) == (scope, id)]
+        """The budgets of one scope: one per period at most."""
+        names = [budget_name(scope, id, period) for period in _PERIODS]
+        found = (self.configured.budgets.get(name) or self._budgets.get(name) for name in names)
+        return [budget for budget in found if budget is not None]
 
     def _put_key(self, key: Key) -> None:
         """A key that was revoked stays so, whatever is said of it later."""
@@ -152,6 +199,33 @@ class Registry:
         self._keys[key.id] = _encode_key(key)
         for secret in key.secrets:
             self._owners[secret.digest] = key.id
+
+
+def _entries(
+    keys: Mapping[str, bytes],
+    projects: Mapping[str, Project],
+    teams: Mapping[str, Team],
+    budgets: Mapping[str, Budget],
+) -> Iterator[Entry]:
+    for key_id, record in keys.items():
+        digests = tuple(secret.digest for secret in _decode_key(record).secrets)
+        yield Entry("key", key_id, digests, msgspec.Raw(record))
+    for id, project in projects.items():
+        yield Entry("project", id, (), msgspec.Raw(_encode(project)))
+    for id, team in teams.items():
+        yield Entry("team", id, (), msgspec.Raw(_encode(team)))
+    for name, budget in budgets.items():
+        yield Entry("budget", name, (), msgspec.Raw(_encode(budget)))
+
+
+def _encode_key(key: Key) -> bytes:
+    """Copied, as the encoder's own bytes keep the room they were made in."""
+    return bytes(memoryview(_encode(msgspec.structs.astuple(key))))
+
+
+def _decode_key(record: bytes) -> Key:
+    """What is in memory was checked when it was read: without that, it takes half the time."""
+    return Key(**dict(zip(_KEY_FIELDS, _decode_values(record), strict=True)))
 
 
 def _event_of(record: Stored) -> AccessEvent | None:
