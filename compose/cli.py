@@ -2,17 +2,17 @@
 
 import os
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+
+from compose.commands import BAD_USAGE, Command, Commands, refuse
+from compose.key_commands import keys
+from compose.scope_commands import budget, projects, teams
 
 if TYPE_CHECKING:
     from compose.roles import Role
     from compose.settings import Loaded
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-_CONFIGURATION_ERROR = 2
 
 _config = click.option(
     "--config",
@@ -22,40 +22,33 @@ _config = click.option(
 _data_dir = click.option("--data-dir", metavar="DIR", help="Where all data lives [.nexus].")
 
 
-def _address(command: _Command) -> _Command:
+def _address(command: Command) -> Command:
     command = click.option("--port", type=int, help="Port to listen on; 0 takes any [8080].")(
         command
     )
     return click.option("--host", help="Address to listen on [127.0.0.1].")(command)
 
 
-class _Commands(click.Group):
-    """Commands in the order of this page, and help that ends with examples."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        formatter.write_paragraph()
-        formatter.write(_EXAMPLES)
-
-
 _EXAMPLES = """\
-Examples:
   nexus up                                      everything on this machine, in .nexus
   nexus up --port 9090 --workers 2 --mock       two workers; every model is answered by the mock
   nexus up --host 0.0.0.0                       needs keys: set GATEWAY_API_KEYS or ADMIN_TOKEN
   nexus check --config nexus.yaml               what is configured, and where each value is from
+  nexus keys create --name my-app               a key to hand out, shown once
+  nexus budget set project:shop month 500       what the project may spend
   nexus tail --type 'model.request.*'           what happens, as it happens
   nexus sql "select model, count() from events group by model"
   NEXUS_NATS_URL=nats://bus:4222 nexus worker --pool openai
 
-`nexus COMMAND --help` says more. tail and sql talk to NEXUS_URL (default http://127.0.0.1:8080)
-with NEXUS_TOKEN (default: the admin token in the data directory, else dev-key).
+`nexus COMMAND --help` says more. Commands that ask a running gateway find it at NEXUS_URL (default
+http://127.0.0.1:8080) and send NEXUS_TOKEN (default: the admin token in the data directory
+NEXUS_DATA_DIR or .nexus, else dev-key).
 """
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands, examples=_EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]}
+)
 def nexus() -> None:
     """Nexus: one OpenAI-compatible gateway to every model, with a ledger of every call."""
 
@@ -95,7 +88,7 @@ def up(
     try:
         sys.exit(run(loaded, config, Shape(ingresses, workers, durability)))
     except CannotStart as error:
-        _refuse(str(error), 1)
+        refuse(str(error))
 
 
 @nexus.command()
@@ -122,7 +115,8 @@ def worker(pools: tuple[str, ...], config: str | None) -> None:
     known = loaded.config.pools()
     for pool in pools:
         if pool not in known:
-            _refuse(f"--pool: {pool!r} is not configured; there are: {', '.join(sorted(known))}")
+            there = ", ".join(sorted(known))
+            refuse(f"--pool: {pool!r} is not configured; there are: {there}", BAD_USAGE)
     _run_role("worker", loaded, list(pools) or None)
 
 
@@ -164,6 +158,10 @@ def check(config: str | None) -> None:
         click.echo(f"note: {notice}", err=True)
 
 
+for group in (keys, projects, teams, budget):
+    nexus.add_command(group)
+
+
 @nexus.command()
 @click.argument("query")
 @click.option("--format", "form", type=click.Choice(["table", "json", "csv"]), default="table",
@@ -176,10 +174,7 @@ def sql(query: str, form: str) -> None:
     """
     from compose import client, show
 
-    try:
-        answer = client.ask(client.address(os.environ), query)
-    except client.Failed as error:
-        _refuse(str(error), 1)
+    answer = client.ask(client.address(os.environ), query)
     click.echo(show.rows(answer, form), nl=False)
 
 
@@ -200,8 +195,6 @@ def tail(pattern: str, since: int | None, as_json: bool) -> None:
     try:
         for event in client.events(client.address(os.environ), since, pattern):
             click.echo(event.data if as_json else show.event(event))
-    except client.Failed as error:
-        _refuse(str(error), 1)
     except KeyboardInterrupt:
         sys.exit(0)
 
@@ -224,7 +217,7 @@ def _load(config: str | None, **overrides: Any) -> "Loaded":
     try:
         return load(config, os.environ, overrides)
     except ConfigError as error:
-        _refuse(str(error))
+        refuse(str(error), BAD_USAGE)
 
 
 def _run_role(role: "Role", loaded: "Loaded", pools: list[str] | None = None) -> NoReturn:
@@ -234,11 +227,6 @@ def _run_role(role: "Role", loaded: "Loaded", pools: list[str] | None = None) ->
         for notice in loaded.notices:
             click.echo(notice, err=True)
     sys.exit(roles.run(role, loaded.config, pools))
-
-
-def _refuse(reason: str, code: int = _CONFIGURATION_ERROR) -> NoReturn:
-    click.echo(f"nexus: {reason}", err=True)
-    sys.exit(code)
 
 
 def main() -> None:

@@ -3,12 +3,14 @@
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import quote
 
 import httpx
 import msgspec
 
-from compose.claims import read_token
+from compose.claims import read_token, token_file
+from compose.commands import Failed
 from compose.consistency import DEV_KEY
 from workers.sse import BrokenStream, Event, Parser
 
@@ -16,19 +18,25 @@ DEFAULT_URL = "http://127.0.0.1:8080"
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 _PAUSE = 0.5
 _COME_BACK = "too_slow"
+_ADMIN_TOKEN = (
+    "the admin token is the gateway's ADMIN_TOKEN, else the one in the file admin_token of its data"
+    " directory; give it as NEXUS_TOKEN"
+)
 
-
-class Failed(Exception):
-    """What went wrong at the gateway or on the way to it, as a sentence for a person."""
+T = TypeVar("T")
 
 
 class Address(NamedTuple):
-    """Where the gateway is and what opens it."""
+    """Where the gateway is, what opens it, and where that token is from."""
 
     url: str
     token: str
+    origin: str = "NEXUS_TOKEN"
 
     def headers(self) -> dict[str, str]:
+        """Raises Failed for a token that no header can carry."""
+        if not (self.token.isascii() and self.token.isprintable()):
+            raise Failed(f"{self.origin} holds what no key has: letters other than ASCII")
         return {"Authorization": f"Bearer {self.token}"}
 
 
@@ -39,6 +47,20 @@ class Answer(msgspec.Struct):
     types: list[str]
     rows: list[list[Any]]
     as_of_seq: int | None = None
+
+
+class Reply(NamedTuple):
+    """A good answer of the gateway: who gave it, and its JSON as it came."""
+
+    url: str
+    body: bytes
+
+    def read(self, kind: type[T]) -> T:
+        """The body as data. Raises Failed when it is of another shape."""
+        try:
+            return msgspec.json.decode(self.body, type=kind)
+        except msgspec.DecodeError as error:
+            raise Failed(f"{self.url} does not answer like a Nexus gateway: {error}") from error
 
 
 class LedgerEvent(NamedTuple):
@@ -54,25 +76,44 @@ class LedgerEvent(NamedTuple):
 
 def address(env: Mapping[str, str]) -> Address:
     """NEXUS_URL and NEXUS_TOKEN, or what a gateway on this machine has by default."""
-    token = env.get("NEXUS_TOKEN") or read_token(Path(env.get("NEXUS_DATA_DIR") or ".nexus"))
-    return Address((env.get("NEXUS_URL") or DEFAULT_URL).rstrip("/"), token or DEV_KEY)
+    url = (env.get("NEXUS_URL") or DEFAULT_URL).rstrip("/")
+    if token := env.get("NEXUS_TOKEN"):
+        return Address(url, token)
+    data_dir = Path(env.get("NEXUS_DATA_DIR") or ".nexus")
+    if kept := read_token(data_dir):
+        return Address(url, kept, str(token_file(data_dir)))
+    return Address(url, DEV_KEY, f"{DEV_KEY}, as there is no NEXUS_TOKEN and no admin token here")
+
+
+def request(
+    gateway: Address,
+    method: str,
+    *steps: str,
+    body: Mapping[str, Any] | None = None,
+    query: Mapping[str, str | int] | None = None,
+) -> Reply:
+    """One question to the path of these steps, answered with 2xx. Raises Failed."""
+    headers = gateway.headers()
+    try:
+        url = "/".join((gateway.url, *map(_quoted, steps)))
+        response = httpx.request(
+            method, url, json=body, params=query, headers=headers, timeout=_TIMEOUT
+        )
+    except UnicodeEncodeError as error:
+        raise Failed("what was asked for holds bytes that are not UTF-8") from error
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise _unreachable(gateway, error) from error
+    if not response.is_success:
+        retry_after = response.headers.get("retry-after")
+        later = f" (Try again in {retry_after} s.)" if retry_after else ""
+        raise Failed(_told(gateway, response.status_code, response.content) + later)
+    return Reply(url, response.content)
 
 
 def ask(gateway: Address, query: str) -> Answer:
     """The answer to a SQL query. Raises Failed."""
-    url = f"{gateway.url}/api/v1/analytics/sql"
-    try:
-        response = httpx.post(
-            url, json={"query": query}, headers=gateway.headers(), timeout=_TIMEOUT
-        )
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise _unreachable(gateway, error) from error
-    if response.status_code != 200:
-        raise Failed(_told(response.status_code, response.content))
-    try:
-        return msgspec.json.decode(response.content, type=Answer)
-    except msgspec.DecodeError as error:
-        raise Failed(f"{url} does not answer like a Nexus gateway: {error}") from error
+    reply = request(gateway, "POST", "api", "v1", "analytics", "sql", body={"query": query})
+    return reply.read(Answer)
 
 
 def events(gateway: Address, since: int | None, pattern: str) -> Iterator[LedgerEvent]:
@@ -92,18 +133,18 @@ def events(gateway: Address, since: int | None, pattern: str) -> Iterator[Ledger
                 with http.stream("GET", f"{gateway.url}/events", headers=headers) as response:
                     if response.status_code == 200:
                         met = True
-                        for sent in _server_sent(response):
+                        for sent in _server_sent(gateway, response):
                             last_id = sent.id.decode()
                             yield LedgerEvent(sent.data, msgspec.json.decode(sent.data))
                     elif not met or response.status_code < 500:
-                        raise Failed(_told(response.status_code, response.read()))
+                        raise Failed(_told(gateway, response.status_code, response.read()))
             except (httpx.HTTPError, httpx.InvalidURL, BrokenStream) as error:
                 if not met:
                     raise _unreachable(gateway, error) from error
             time.sleep(_PAUSE)
 
 
-def _server_sent(response: httpx.Response) -> Iterator[Event]:
+def _server_sent(gateway: Address, response: httpx.Response) -> Iterator[Event]:
     """The events of one connection; raises Failed for an error that coming back will not mend."""
     parser = Parser()
     for block in response.iter_bytes():
@@ -111,7 +152,12 @@ def _server_sent(response: httpx.Response) -> Iterator[Event]:
             if sent.name != b"error":
                 yield sent
             elif _error(sent.data).get("code") != _COME_BACK:
-                raise Failed(_told(response.status_code, sent.data))
+                raise Failed(_told(gateway, response.status_code, sent.data))
+
+
+def _quoted(step: str) -> str:
+    """One step of a path, whatever is in it; a quoted dot is not taken for `..` on the way."""
+    return quote(step, safe="").replace(".", "%2E")
 
 
 def _unreachable(gateway: Address, error: Exception) -> Failed:
@@ -121,12 +167,10 @@ def _unreachable(gateway: Address, error: Exception) -> Failed:
     )
 
 
-def _told(status: int, body: bytes) -> str:
-    """The gateway's own words for a refusal, else its status."""
-    said = _error(body).get("message")
-    if said is None:
-        return f"the gateway answered with status {status}"
-    return f"{said} (it was NEXUS_TOKEN, or its default)" if status == 401 else str(said)
+def _told(gateway: Address, status: int, body: bytes) -> str:
+    """The gateway's own words for a refusal, else its status; and what was wrong to send."""
+    said = _error(body).get("message") or f"The gateway answered with status {status}."
+    return f"{said} (Sent was {gateway.origin}; {_ADMIN_TOKEN}.)" if status in (401, 403) else said
 
 
 def _error(body: bytes) -> dict[str, Any]:

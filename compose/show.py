@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -11,6 +12,8 @@ from compose.client import Answer, LedgerEvent
 from schemas.money import format_usd
 
 _WIDEST = 60
+_NARROWEST = 6
+_GAP = "  "
 
 
 def rows(answer: Answer, form: str) -> str:
@@ -29,14 +32,55 @@ def rows(answer: Answer, form: str) -> str:
 def _table(answer: Answer) -> str:
     cells = [[_cell(value) for value in row] for row in answer.rows]
     header = [_cell(name) for name in answer.columns]
-    widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
-    numeric = [_is_number(name) for name in answer.types]
-    rule = "  ".join("-" * width for width in widths)
-    lines = [_line(header, widths, numeric), rule]
-    lines += [_line(row, widths, numeric) for row in cells]
     count = len(answer.rows)
-    lines.append(f"({count} row{'' if count == 1 else 's'}, ledger sequence {answer.as_of_seq})")
+    end = f"({count} row{'' if count == 1 else 's'}, ledger sequence {answer.as_of_seq})"
+    return _grid(header, cells, [_is_number(name) for name in answer.types]) + end + "\n"
+
+
+def table(header: Sequence[str], cells: Sequence[Sequence[str]], room: int | None) -> str:
+    """A table of at most `room` letters (None: any) in which the first column is never cut.
+
+    Columns in which nothing stands are left out. Ends a line.
+    """
+    kept = [place for place in range(len(header)) if any(row[place] for row in cells)]
+    titles = [header[place] for place in kept]
+    shown = [[printable(row[place]) for place in kept] for row in cells]
+    widths = _narrowed(_widths(titles, shown), room)
+    cut = [
+        [_cut(cell, width) for cell, width in zip(row, widths, strict=True)]
+        for row in (titles, *shown)
+    ]
+    return _grid(cut[0], cut[1:], [False] * len(kept))
+
+
+def record(fields: Mapping[str, str]) -> str:
+    """`name  value` in lines, without those that have no value."""
+    told = {name: printable(value) for name, value in fields.items() if value}
+    width = max(map(len, told), default=0)
+    return "".join(f"{name.ljust(width)}  {value}\n" for name, value in told.items())
+
+
+def _grid(header: list[str], cells: list[list[str]], right: list[bool]) -> str:
+    widths = _widths(header, cells)
+    rule = _GAP.join("-" * width for width in widths)
+    lines = [_line(header, widths, right), rule]
+    lines += [_line(row, widths, right) for row in cells]
     return "\n".join(lines) + "\n"
+
+
+def _widths(header: Sequence[str], cells: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(header, *cells, strict=True)]
+
+
+def _narrowed(widths: list[int], room: int | None) -> list[int]:
+    """The widest columns give way first, the first one never."""
+    widths = list(widths)
+    while room is not None and sum(widths) + len(_GAP) * (len(widths) - 1) > room:
+        widest = max(widths[1:], default=0)
+        if widest <= _NARROWEST:
+            break
+        widths[widths.index(widest, 1)] -= 1
+    return widths
 
 
 def _line(cells: list[str], widths: list[int], numeric: list[bool]) -> str:
@@ -44,7 +88,7 @@ def _line(cells: list[str], widths: list[int], numeric: list[bool]) -> str:
         cell.rjust(width) if right else cell.ljust(width)
         for cell, width, right in zip(cells, widths, numeric, strict=True)
     ]
-    return "  ".join(padded).rstrip()
+    return _GAP.join(padded).rstrip()
 
 
 def _is_number(type_name: str) -> bool:
@@ -54,11 +98,27 @@ def _is_number(type_name: str) -> bool:
 
 def _cell(value: Any) -> str:
     text = "NULL" if value is None else printable(_text(value))
-    return text if len(text) <= _WIDEST else text[: _WIDEST - 1] + "…"
+    return _cut(text, _WIDEST)
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def curl(url: str, key: str, model: str | None) -> str:
+    """A line to paste that asks a model a first question; without a model, which there are."""
+    start = f"curl {shlex.quote(url + '/v1')}"
+    credential = f"-H 'Authorization: Bearer {key}'"
+    if model is None:
+        return f"{start}/models {credential}"
+    question = {"model": model, "messages": [{"role": "user", "content": "Say hello"}]}
+    body = shlex.quote(msgspec.json.encode(question).decode())
+    json = "-H 'Content-Type: application/json'"
+    return f"{start}/chat/completions {credential} {json} -d {body}"
 
 
 def event(one: LedgerEvent) -> str:
