@@ -18,9 +18,14 @@ from schemas.errors import Forbidden, Unauthenticated, Unavailable
 from schemas.globs import matches
 from schemas.ids import Clock
 
+__all__ = ["Authenticator", "Feed", "Headers", "Kind", "Principal"]
+
 _HELD = 10_000
 _LONGEST = 16 * 1024
 _LONGEST_APP = 128
+
+
+Kind = Literal["key", "jwt", "client", "admin"]
 
 
 class Feed(Protocol):
@@ -44,7 +49,7 @@ class Principal(msgspec.Struct, frozen=True):
 
     tenant: Tenant
     admin: bool = False
-    kind: Literal["key", "jwt", "client", "admin"] = "key"
+    kind: Kind = "key"
     models: tuple[tuple[str, ...], ...] = ()
     tier: str = ""
     limits: tuple[Limits, ...] = ()
@@ -150,7 +155,7 @@ class Authenticator:
             return None
         key = self._registry.key(principal.tenant.key_id)
         if key is None:
-            return refusals.unknown()
+            return refusals.unknown() if self._is_complete() else None
         if not principal.secret:
             return self._refusal(key, None)
         shown = [one for one in key.secrets if _name_of(one) == principal.secret]
@@ -192,7 +197,7 @@ class Authenticator:
             owner = self._registry.owner(digest)
             if owner is not None:
                 return owner
-        raise refusals.unknown() if self._feed.loaded and self._feed.fresh else refusals.away()
+        raise refusals.unknown() if self._is_complete() else refusals.away()
 
     def _opened(self, key: Key, secret: Secret | None) -> Principal:
         refusal = self._refusal(key, secret)
@@ -211,9 +216,7 @@ class Authenticator:
             return refusals.rotated(secret.until)
         return None
 
-    def _bound(
-        self, key: Key, secret: Secret | None = None, kind: Literal["key", "jwt"] = "key"
-    ) -> Principal:
+    def _bound(self, key: Key, secret: Secret | None = None, kind: Kind = "key") -> Principal:
         """The principal of a key, with what its project and its team add."""
         project = self._registry.project(key.project) if key.project else None
         team_id = key.team or (project.team if project is not None else "")
@@ -253,6 +256,10 @@ class Authenticator:
             del self._held[next(iter(self._held))]
         self._held[digest] = principal
         return principal
+
+    def _is_complete(self) -> bool:
+        """Whether a key that is not in the registry does not exist."""
+        return self._feed.loaded and self._feed.fresh
 
     def _is_configured(self, digest: bytes) -> bool:
         return digest in self._configured or digest in self._admin

@@ -1,7 +1,7 @@
 """The credentials that a request presents, as they stand in its headers."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ledger.access.key_text import PREFIX
@@ -12,6 +12,7 @@ OUR_PREFIX = PREFIX.encode()
 PROVIDER_KEY = b"x-nexus-provider-key"
 _VISIBLE = re.compile(rb"[\x21-\x7e]+")
 _BETWEEN_WORDS = re.compile(rb"[\s,;:=\"'()<>\[\]{}]+")
+_SIGN = re.compile(rb"[,;:=\"'()<>\[\]{}]")
 _CLIENT_KEY = re.compile(rb"sk-[\x21-\x7e]{5,509}")
 
 
@@ -70,9 +71,12 @@ def secrets_in(headers: Headers) -> set[bytes]:
     return found - {b""}
 
 
-def words(text: bytes) -> set[bytes]:
+def words(text: bytes) -> Sequence[bytes]:
     """The words of a header's value, between spaces and between any signs that may separate."""
-    return {*text.split(), *_BETWEEN_WORDS.split(text)}
+    spaced = text.split()
+    if _SIGN.search(text) is None:
+        return spaced
+    return spaced + _BETWEEN_WORDS.split(text)
 
 
 def is_visible(text: bytes) -> bool:

@@ -7,7 +7,7 @@ from analytics.asks import Scope
 from analytics.client import Analytics
 from analytics.questions.usage import UsageParams
 from ingress.answering import json_response
-from ingress.auth import Keys, Principal
+from ingress.auth import Authenticator, Principal
 from ingress.body import read_body
 from schemas.config import LimitConfig
 from schemas.errors import InvalidRequest
@@ -34,7 +34,7 @@ class _SqlBody(msgspec.Struct):
 _decode_sql = msgspec.json.Decoder(_SqlBody).decode
 
 
-def router(keys: Keys, analytics: Analytics, limits: LimitConfig) -> APIRouter:
+def router(keys: Authenticator, analytics: Analytics, limits: LimitConfig) -> APIRouter:
     """`GET /api/v1/analytics/usage` and `POST /api/v1/analytics/sql`.
 
     A key sees the calls made with it, the admin token all. Answers carry the ledger sequence they
@@ -48,14 +48,14 @@ def router(keys: Keys, analytics: Analytics, limits: LimitConfig) -> APIRouter:
         request: Request, period: str = "day", start: str | None = None, end: str | None = None
     ) -> Response:
         """Requests, cost and latency of a period: `hour`, `day`, `week` or `month`."""
-        scope = _scope(keys.authenticate(request.scope["headers"]))
+        scope = _scope(await keys.authenticate(request.scope["headers"]))
         report = await analytics.usage(UsageParams(period, start, end), scope)
         return json_response(report, _as_of(report.as_of_seq))
 
     @routes.post("/sql", response_class=Response, openapi_extra={"requestBody": _SQL_BODY})
     async def sql(request: Request) -> Response:
         """Rows of one SELECT over `events` and `calls`."""
-        scope = _scope(keys.authenticate(request.scope["headers"]))
+        scope = _scope(await keys.authenticate(request.scope["headers"]))
         result = await analytics.sql(await _statement(request, limits), scope)
         return json_response(result, _as_of(result.as_of_seq))
 

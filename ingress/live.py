@@ -1,9 +1,11 @@
 """`/events`: the ledger as it grows, for dashboards and scripts, as SSE and as WebSocket."""
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,18 +15,20 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from ingress.auth import Keys, Principal
+from ingress.auth import Authenticator, Principal
 from ingress.tail import Ahead, Closed, Heard, Listener, Tail, TooSlow, Wanted
 from ingress.tickets import LIFETIME, Tickets
 from ledger.publisher import Publisher
 from schemas.config import Config
-from schemas.errors import InvalidRequest, NexusError, Unauthenticated, Unavailable
+from schemas.errors import ErrorInfo, InvalidRequest, NexusError, Unauthenticated, Unavailable
 from schemas.ids import Clock
 
 log = logging.getLogger("nexus.ingress")
 
 _SILENCE = 15.0
 _SEND_WITHIN = 30.0
+_LOOK_EVERY = 0.3
+_LAST_WORD_WITHIN = 0.3
 _LONGEST_PATTERN = 200
 _MOST_PATTERNS = 20
 _KEY_PROTOCOL = "nexus.key."
@@ -35,7 +39,9 @@ _POLICY_VIOLATION = 1008
 _KEEP_ALIVE = b": keep-alive\n"
 
 
-def router(tail: Tail, publisher: Publisher, keys: Keys, config: Config, clock: Clock) -> APIRouter:
+def router(
+    tail: Tail, publisher: Publisher, keys: Authenticator, config: Config, clock: Clock
+) -> APIRouter:
     """`GET /events` in both forms and `POST /events/ticket`."""
     door = LiveEvents(tail, publisher, keys, config, clock)
     api = APIRouter(tags=["events"])
@@ -62,20 +68,21 @@ def router(tail: Tail, publisher: Publisher, keys: Keys, config: Config, clock: 
 
 
 class LiveEvents:
-    """The endpoints; who may hear what is decided here, once, when a client comes."""
+    """The endpoints. Who may hear what is decided here when a client comes, and for as long as it
+    stays: its connection ends with its credential."""
 
     def __init__(
-        self, tail: Tail, publisher: Publisher, keys: Keys, config: Config, clock: Clock
+        self, tail: Tail, publisher: Publisher, keys: Authenticator, config: Config, clock: Clock
     ) -> None:
         self._tail = tail
-        self._tickets = Tickets(publisher, config.admin_token, clock)
+        self._tickets = Tickets(publisher, keys, config.admin_token, clock)
         self._keys = keys
         self._clock = clock
         self._keyless = config.api_keys == ("dev-key",)
 
     async def ticket(self, request: Request) -> Response:
         """`{"ticket", "expires_in"}` for the caller's own key; seconds."""
-        principal = self._keys.authenticate(request.scope["headers"])
+        principal = await self._keys.authenticate(request.scope["headers"])
         return JSONResponse(
             {"ticket": self._tickets.issue(principal), "expires_in": LIFETIME},
             headers={"cache-control": "no-store"},
@@ -86,7 +93,9 @@ class LiveEvents:
         principal, _ = await self._authenticate(request)
         since = request.headers.get("last-event-id") or request.query_params.get("since")
         listener = await self._listen(request, principal, since)
-        return _EventStream(listener, f"req_{self._clock.new_id()}")
+        return _EventStream(
+            listener, partial(self._credential_ended, principal), f"req_{self._clock.new_id()}"
+        )
 
     async def socket(self, socket: WebSocket) -> None:
         """WebSocket: one text frame per event, its JSON and nothing else."""
@@ -100,8 +109,15 @@ class LiveEvents:
             return
         try:
             await socket.accept(protocol)
-            await _until_gone(_serve_socket(socket, listener), _socket_closed(socket))
-        except WebSocketDisconnect:
+            ended = await _serve(
+                _serve_socket(socket, listener),
+                _socket_closed(socket),
+                self._credential_ended(principal),
+            )
+            if ended is not None:
+                async with asyncio.timeout(_LAST_WORD_WITHIN):
+                    await socket.close(_POLICY_VIOLATION, ended.message)
+        except (WebSocketDisconnect, TimeoutError):
             pass
         finally:
             listener.close()
@@ -123,36 +139,51 @@ class LiveEvents:
         except Closed as error:
             raise Unavailable(f"No events: {error}.", retry_after=1.0) from error
 
+    async def _credential_ended(self, principal: Principal) -> ErrorInfo:
+        """Waits until the listener would be refused if it came now, and says why."""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY)
+            ended = self._keys.end_of(principal)
+            if ended is not None:
+                return ended.info
+
     async def _authenticate(self, request: HTTPConnection) -> tuple[Principal, str | None]:
         """Who listens, and the WebSocket subprotocol that said so.
 
         Raises Unauthenticated, Unavailable.
         """
         try:
-            return self._keys.authenticate(request.scope["headers"]), None
+            return await self._keys.authenticate(request.scope["headers"]), None
         except Unauthenticated as error:
             refusal = error
         for protocol in request.scope.get("subprotocols", ()):
             if protocol.startswith(_KEY_PROTOCOL):
                 key = protocol.removeprefix(_KEY_PROTOCOL)
-                return self._of_key(key), protocol
+                return await self._of_key(key), protocol
         ticket = request.query_params.get("ticket")
         if ticket:
             return await self._tickets.redeem(ticket), None
         nothing_sent = refusal.info.code == "missing_api_key"
         if nothing_sent and self._keyless and _from_this_machine(request):
-            return self._of_key("dev-key"), None
+            return await self._of_key("dev-key"), None
         raise refusal
 
-    def _of_key(self, key: str) -> Principal:
-        return self._keys.authenticate([(b"x-api-key", key.encode())])
+    async def _of_key(self, key: str) -> Principal:
+        return await self._keys.authenticate([(b"x-api-key", key.encode())])
 
 
 class _EventStream(Response):
-    """The SSE response: sends what the listener hears until one of the two ends."""
+    """The SSE response: sends what the listener hears until one of the two ends, or the
+    credential does."""
 
-    def __init__(self, listener: Listener, request_id: str) -> None:
+    def __init__(
+        self,
+        listener: Listener,
+        ended: Callable[[], Coroutine[Any, Any, ErrorInfo]],
+        request_id: str,
+    ) -> None:
         self._listener = listener
+        self._ended = ended
         self._request_id = request_id
         headers = {
             "cache-control": "no-cache",
@@ -164,32 +195,36 @@ class _EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await _until_gone(self._serve(send), _http_closed(receive))
+            ended = await _serve(self._serve(send), _http_closed(receive), self._ended())
+            if ended is not None:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_LAST_WORD_WITHIN):
+                        await self._write(send, self._error(ended), more=False)
         finally:
             self._listener.close()
 
     async def _serve(self, send: Send) -> None:
-        async def write(data: bytes, more: bool = True) -> None:
-            await send({"type": "http.response.body", "body": data, "more_body": more})
-
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        await write(_KEEP_ALIVE)
+        await self._write(send, _KEEP_ALIVE)
         try:
             while True:
                 batch = await self._listener.next(_SILENCE)
-                await write(b"".join(map(_frame, batch)) or _KEEP_ALIVE)
+                await self._write(send, b"".join(map(_frame, batch)) or _KEEP_ALIVE)
         except TooSlow as error:
             last_word = self._error(
-                Unavailable(f"Closed: {error}. Go on with Last-Event-ID.", code="too_slow")
+                Unavailable(f"Closed: {error}. Go on with Last-Event-ID.", code="too_slow").info
             )
         except Ahead as error:
-            last_word = self._error(_beyond(error))
+            last_word = self._error(_beyond(error).info)
         except Closed:
             last_word = b""
-        await write(last_word, more=False)
+        await self._write(send, last_word, more=False)
 
-    def _error(self, error: NexusError) -> bytes:
-        body = msgspec.json.encode(error.info.body(self._request_id))
+    async def _write(self, send: Send, data: bytes, more: bool = True) -> None:
+        await send({"type": "http.response.body", "body": data, "more_body": more})
+
+    def _error(self, error: ErrorInfo) -> bytes:
+        body = msgspec.json.encode(error.body(self._request_id))
         return b"event: error\ndata: %b\n\n" % body
 
 
@@ -212,11 +247,16 @@ async def _serve_socket(socket: WebSocket, listener: Listener) -> None:
         log.info("a listener took nothing for %s s", _SEND_WITHIN)
 
 
-async def _until_gone(serving: Coroutine[Any, Any, None], gone: Coroutine[Any, Any, None]) -> None:
-    """Serve until that ends, or until the client went away."""
-    tasks = [asyncio.create_task(serving), asyncio.create_task(gone)]
+async def _serve(
+    serving: Coroutine[Any, Any, None],
+    gone: Coroutine[Any, Any, None],
+    ended: Coroutine[Any, Any, ErrorInfo],
+) -> ErrorInfo | None:
+    """Serve until that ends, the client has gone away, or its credential has ended: why, then."""
+    ending = asyncio.create_task(ended)
+    tasks = [asyncio.create_task(serving), asyncio.create_task(gone), ending]
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in tasks:
             task.cancel()
@@ -224,6 +264,7 @@ async def _until_gone(serving: Coroutine[Any, Any, None], gone: Coroutine[Any, A
     for result in results:
         if isinstance(result, Exception):
             raise result
+    return ending.result() if done == {ending} else None
 
 
 async def _http_closed(receive: Receive) -> None:

@@ -11,7 +11,7 @@ import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from ingress.auth import Keys
+from ingress.auth import Authenticator
 from ingress.openapi import VERSION
 from ingress.pools import Pools
 from ledger.connection import Connection, Disconnected, NoResponders, RequestTimeout
@@ -53,7 +53,7 @@ class Health(msgspec.Struct, frozen=True):
     components: dict[str, Part]
 
 
-def router(connection: Connection, keys: Keys, config: Config, clock: Clock) -> APIRouter:
+def router(connection: Connection, keys: Authenticator, config: Config, clock: Clock) -> APIRouter:
     """`GET /health`, `GET /api/v1/health` and `GET /metrics`."""
     status = StatusPages(connection, keys, config, clock)
     api = APIRouter(tags=["status"])
@@ -84,7 +84,9 @@ def router(connection: Connection, keys: Keys, config: Config, clock: Clock) -> 
 class StatusPages:
     """The endpoints; a flood of requests asks the bus twice a second at most."""
 
-    def __init__(self, connection: Connection, keys: Keys, config: Config, clock: Clock) -> None:
+    def __init__(
+        self, connection: Connection, keys: Authenticator, config: Config, clock: Clock
+    ) -> None:
         self._connection = connection
         self._keys = keys
         self._config = config
@@ -101,7 +103,7 @@ class StatusPages:
         Raises Unauthenticated where the configuration asks for a key, Unavailable.
         """
         if self._config.metrics_require_key:
-            self._keys.authenticate(request.scope["headers"])
+            await self._keys.authenticate(request.scope["headers"])
         now = self._clock.monotonic()
         try:
             text = await self._ask_for_metrics()

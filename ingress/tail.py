@@ -8,7 +8,6 @@ import asyncio
 import logging
 from collections import deque
 from contextlib import aclosing
-from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 import msgspec
@@ -18,6 +17,7 @@ from ledger.log import Follower, Truncated, last_sequence
 from ledger.reader import Stored, Unreadable, read_subject
 from schemas import subjects
 from schemas.events import KNOWN_TYPES, WRITERS
+from schemas.globs import matches
 
 log = logging.getLogger("nexus.ingress")
 
@@ -63,7 +63,7 @@ class Wanted(NamedTuple):
     def includes(self, heard: Heard) -> bool:
         if self.key_id is not None and heard.key_id != self.key_id:
             return False
-        return not self.types or any(fnmatchcase(heard.type, pattern) for pattern in self.types)
+        return not self.types or any(matches(pattern, heard.type) for pattern in self.types)
 
 
 class Listener:

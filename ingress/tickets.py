@@ -6,9 +6,10 @@ import hmac
 
 import msgspec
 
-from ingress.auth import Principal
+from ingress.auth import Authenticator, Kind, Principal
 from ledger.publisher import Publisher, Refused, Unresolved
 from schemas import subjects
+from schemas.call import Tenant
 from schemas.errors import Unauthenticated, Unavailable
 from schemas.ids import Clock
 
@@ -16,18 +17,36 @@ LIFETIME = 60
 _USED = subjects.setting("events.ticket")
 
 
-class _Claims(msgspec.Struct, frozen=True):
-    principal: Principal
+class _Claims(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Whose events may be heard, and what tells whether that credential still stands."""
+
+    key_id: str
+    kind: Kind
     expires_ns: int
     nonce: str
+    secret: str = ""
+    until_ns: int | None = None
+
+    @property
+    def principal(self) -> Principal:
+        return Principal(
+            Tenant(key_id=self.key_id),
+            admin=self.kind == "admin",
+            kind=self.kind,
+            until_ns=self.until_ns,
+            secret=self.secret,
+        )
 
 
 class Tickets:
     """Short-lived and of one use, at any ingress: they share the secret, and the bus, which keeps
     one message per id for longer than a ticket lives, tells a second use from the first."""
 
-    def __init__(self, publisher: Publisher, admin_token: str, clock: Clock) -> None:
+    def __init__(
+        self, publisher: Publisher, keys: Authenticator, admin_token: str, clock: Clock
+    ) -> None:
         self._publisher = publisher
+        self._keys = keys
         self._clock = clock
         self._secret = b""
         if admin_token:
@@ -40,18 +59,26 @@ class Tickets:
                 "Tickets are signed with the admin token: set ADMIN_TOKEN.", code="no_admin_token"
             )
         claims = _Claims(
-            principal,
-            self._clock.now_ns() + LIFETIME * 1_000_000_000,
-            self._clock.entropy(16).hex(),
+            key_id=principal.tenant.key_id,
+            kind=principal.kind,
+            expires_ns=self._clock.now_ns() + LIFETIME * 1_000_000_000,
+            nonce=self._clock.entropy(16).hex(),
+            secret=principal.secret,
+            until_ns=principal.until_ns,
         )
         payload = msgspec.json.encode(claims)
         return f"{_text(payload)}.{_text(self._sign(payload))}"
 
     async def redeem(self, ticket: str) -> Principal:
-        """Who the ticket stands for; it is used up then. Raises Unauthenticated, Unavailable."""
+        """Whose events the ticket opens; it is used up then. Raises Unauthenticated, Unavailable.
+
+        It opens nothing any more when the credential that it was issued for does not.
+        """
         claims = self._claims(ticket)
         if claims is None or claims.expires_ns < self._clock.now_ns():
             raise _refused()
+        if (ended := self._keys.end_of(claims.principal)) is not None:
+            raise ended
         try:
             ack = await self._publisher.publish(
                 _USED, b"", msg_id=f"ticket.{claims.nonce}", deadline=2.0
@@ -72,7 +99,10 @@ class Tickets:
             return None
         if not self._secret or not hmac.compare_digest(signature, self._sign(payload)):
             return None
-        return msgspec.json.decode(payload, type=_Claims)
+        try:
+            return msgspec.json.decode(payload, type=_Claims)
+        except msgspec.DecodeError:
+            return None  # Signed by another version of this program.
 
     def _sign(self, payload: bytes) -> bytes:
         return hmac.digest(self._secret, payload, "sha256")

@@ -12,10 +12,14 @@ from fastapi import FastAPI, Request
 from starlette.responses import JSONResponse
 
 from ingress import live, status
-from ingress.auth import Keys
+from ingress.auth import Authenticator, Feed
 from ingress.server import server
 from ingress.tail import Tail
+from ingress.tokens import Tokens
+from ledger.access.configured import configured
+from ledger.access.registry import Registry
 from ledger.publisher import Publisher
+from ledger.secret import ServerSecret
 from schemas.config import Config
 from schemas.errors import NexusError
 from schemas.ids import Clock
@@ -26,11 +30,37 @@ KEY_A = "nx-key-a"
 KEY_B = "nx-key-b"
 
 
+class Known(NamedTuple):
+    """Says of a registry that a test fills by itself how complete it is."""
+
+    loaded: bool = True
+    fresh: bool = True
+
+
+def authenticator(
+    config: Config,
+    registry: Registry | None = None,
+    feed: Feed = Known(),  # noqa: B008
+    tokens: Tokens | None = None,
+    clock: Clock | None = None,
+) -> Authenticator:
+    """Who may enter by a configuration, and by what the registry holds beside it."""
+    return Authenticator(
+        config,
+        registry or Registry(configured(config)),
+        feed,
+        ServerSecret(config.secret),
+        tokens,
+        clock or Clock(),
+    )
+
+
 class Doors(NamedTuple):
-    """Where an ingress serves, and its tail."""
+    """Where an ingress serves, its tail, and the keys it knows."""
 
     url: str
     tail: Tail
+    registry: Registry
 
     @property
     def socket_url(self) -> str:
@@ -41,7 +71,8 @@ class Doors(NamedTuple):
 async def doors(bus: Bus, config: Config, clock: Clock | None = None) -> AsyncIterator[Doors]:
     """An ingress with nothing but these doors, on a port of its own."""
     clock = clock or Clock()
-    keys = Keys(config)
+    registry = Registry(configured(config))
+    keys = authenticator(config, registry, clock=clock)
     tail = Tail(bus.connection)
     app = FastAPI()
     app.include_router(live.router(tail, Publisher(bus.connection), keys, config, clock))
@@ -58,7 +89,7 @@ async def doors(bus: Bus, config: Config, clock: Clock | None = None) -> AsyncIt
         serving = asyncio.create_task(http.serve([sock]))
         await listening.wait()
         try:
-            yield Doors(f"http://127.0.0.1:{sock.getsockname()[1]}", tail)
+            yield Doors(f"http://127.0.0.1:{sock.getsockname()[1]}", tail, registry)
         finally:
             http.should_exit = True
             await serving

@@ -14,8 +14,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from compose.nats_server import NatsServer
-from ingress.auth import Keys
 from ingress.tail import Ahead, Tail, TooSlow, Wanted
+from ledger.access.configured import configured
 from ledger.connection import Connection
 from schemas import subjects
 from schemas.config import BusConfig, Config
@@ -51,7 +51,7 @@ async def received(socket: ClientConnection) -> Any:
 
 
 def key_id(key: str) -> str:
-    return Keys(CONFIG).authenticate([(b"x-api-key", key.encode())]).tenant.key_id
+    return configured(CONFIG).opens[key]
 
 
 async def test_every_kind_of_client_hears_an_event_as_it_happens(
