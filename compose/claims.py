@@ -1,4 +1,4 @@
-"""What `nexus up` takes before it starts anything: the data directory, the port, an admin token."""
+"""What `nexus up` takes before it starts anything: the data directory, the port, its secrets."""
 
 import errno
 import fcntl
@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 _LOCK_FILE = "up.lock"
 _TOKEN_FILE = "admin_token"
+_SECRET_FILE = "secret"
+_SECRET_BYTES = 32
 _BACKLOG = 2048
 
 
@@ -89,6 +91,46 @@ def admin_token(configured: str, data_dir: Path) -> AdminToken:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(fresh + "\n")
     return AdminToken(fresh, path, new=True)
+
+
+def server_secret(configured: tuple[str, ...], data_dir: Path) -> tuple[str, ...]:
+    """The configured server secret, else the one kept in the data directory, else a new one, kept
+    there.
+
+    Only the owner of the directory may read the file. A secret that is there is never replaced:
+    what was made with it would be lost. Raises CannotStart when it cannot be used.
+    """
+    if configured:
+        return configured
+    path = data_dir / _SECRET_FILE
+    try:
+        if not path.exists():
+            _put_for_ever(path, secrets.token_urlsafe(_SECRET_BYTES))
+        kept = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CannotStart(f"the server secret cannot be used: {error}") from error
+    if not kept:
+        raise CannotStart(
+            f"{path} is empty: put the server secret back from a backup, or remove the file; "
+            "virtual keys that were made with it are not known without it"
+        )
+    return (kept,)
+
+
+def _put_for_ever(path: Path, text: str) -> None:
+    """Write a file for its owner only; it is there as a whole, also after a power cut, or not."""
+    draft = path.with_name(f"{path.name}.new")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    draft.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def token_file(data_dir: Path) -> Path:

@@ -23,7 +23,8 @@ class ConfigError(Exception):
 
 
 class FileSettings(NamedTuple):
-    """What a file says: its tree, and by path the variables that scalars refer to."""
+    """What a file says: its tree, by path the variables whose values scalars consist of (a default
+    in the file makes a value of the file), and those that are not set."""
 
     tree: Tree
     references: dict[PathTo, tuple[str, ...]]
@@ -63,7 +64,8 @@ def leaves(tree: Any, path: PathTo = ()) -> Iterator[tuple[PathTo, Any]]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as people expect it: no key twice, and `1e-6` is a number."""
+    """YAML as people expect it: no key twice, `1e-6` is a number, and what looks like a date is
+    text until somebody asks for a time."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -83,6 +85,10 @@ _Loader.add_implicit_resolver(
     re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+"),
     list("-+0123456789."),
 )
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, shape) for tag, shape in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in _Loader.yaml_implicit_resolvers.items()
+}
 
 
 def _resolve(value: Any, path: PathTo, env: Mapping[str, str], into: FileSettings) -> Any:
@@ -106,7 +112,8 @@ def _filled(text: str, path: PathTo, env: Mapping[str, str], into: FileSettings)
 
     def replace(match: re.Match[str]) -> str:
         name, default = match[1], match[2]
-        into.references[path] = (*into.references.get(path, ()), name)
+        if not default:
+            into.references[path] = (*into.references.get(path, ()), name)
         value = env.get(name) or default
         if value is None:
             into.unset[path] = name

@@ -2,8 +2,8 @@
 
 from collections.abc import Collection
 from ipaddress import ip_address
-from urllib.parse import urlsplit
 
+from compose.access import configured_secrets, is_configured
 from compose.config_file import ConfigError
 from schemas.catalog import Catalog
 from schemas.config import Config, ModelConfig
@@ -31,26 +31,18 @@ def check(config: Config, providers: Collection[str], catalog: Catalog) -> None:
         )
 
 
-def loops(config: Config) -> list[str]:
-    """A notice for each provider whose address looks like this gateway's own."""
-    return [
-        f"providers.{name}.base_url: {provider.base_url} looks like this gateway itself"
-        for name, provider in config.providers.items()
-        if _is_here(provider.base_url, config.port)
-    ]
-
-
 def check_access(config: Config) -> None:
-    """Without keys of the operator's own nobody may reach the gateway from another machine."""
+    """Whoever can reach the gateway from another machine needs a credential that the operator has
+    given out, or one of his own for the provider."""
     if is_loopback(config.host):
         return
     remedy = "set GATEWAY_API_KEYS or ADMIN_TOKEN, or listen on 127.0.0.1"
-    if DEV_KEY in config.api_keys:
+    if any(text == DEV_KEY for _, text in configured_secrets(config)):
         raise ConfigError(
             f"host: {DEV_KEY!r} is known to everybody and works on loopback only, but host is"
             f" {config.host}; {remedy}"
         )
-    if not config.api_keys and not config.admin_token:
+    if not is_configured(config):
         raise ConfigError(
             f"host: {config.host} can be reached from outside without a key; {remedy}"
         )
@@ -113,8 +105,3 @@ def is_built_in(name: str, catalog: Catalog) -> bool:
     return catalog.facts(name) is not None or any(
         catalog.listed(vendor, name) is not None for vendor in catalog.vendors
     )
-
-
-def _is_here(base_url: str, port: int) -> bool:
-    parts = urlsplit(base_url)
-    return bool(parts.port) and parts.port == port and is_loopback(parts.hostname or "")

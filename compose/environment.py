@@ -4,7 +4,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+import msgspec
+
 from compose.config_file import ConfigError, PathTo
+from ledger.access.configured import id_of
 
 TRUE = frozenset({"1", "true", "yes", "on"})
 FALSE = frozenset({"0", "false", "no", "off"})
@@ -18,14 +21,7 @@ LATER = (
     "GATEWAY_RATE_LIMIT_PER_MINUTE",
     "GATEWAY_CIRCUIT_BREAKER_MAX_FAILURES",
     "GATEWAY_CIRCUIT_BREAKER_RESET_SECONDS",
-    "GATEWAY_API_KEY_POLICIES",
     "GATEWAY_ROUTE_POLICIES",
-    "GATEWAY_JWT_SECRET",
-    "GATEWAY_JWT_PUBLIC_KEY",
-    "GATEWAY_JWT_ALGORITHMS",
-    "GATEWAY_JWT_ISSUER",
-    "GATEWAY_JWT_AUDIENCE",
-    "GATEWAY_JWT_JWKS_URL",
 )
 
 
@@ -85,13 +81,23 @@ VARIABLES = (
     Variable("NEXUS_NATS_CREDS", ("bus", "creds"), str),
     Variable("NEXUS_NATS_NKEY_SEED", ("bus", "nkey_seed"), str),
     Variable("NEXUS_NATS_TLS_CA", ("bus", "tls_ca"), str),
+    Variable("NEXUS_NATS_TLS_CERT", ("bus", "tls_cert"), str),
+    Variable("NEXUS_NATS_TLS_KEY", ("bus", "tls_key"), str),
     Variable("NEXUS_CLICKHOUSE_URL", ("clickhouse_url",), str),
     Variable("NEXUS_DRAIN_SECONDS", ("drain",), number),
     Variable("NEXUS_MOCK", ("mock_all",), switch),
+    Variable("NEXUS_SECRET", ("secret",), items),
+    Variable("NEXUS_TARGET_URL", ("target_url",), str),
     Variable("ADMIN_TOKEN", ("admin_token",), str),
     Variable("GATEWAY_API_KEYS", ("api_keys",), items),
     Variable("GATEWAY_REQUEST_TIMEOUT_SECONDS", ("attempt_timeout",), number),
     Variable("GATEWAY_DEFAULT_UPSTREAM", ("default_provider",), str),
+    Variable("GATEWAY_JWT_SECRET", ("jwt", "secret"), str),
+    Variable("GATEWAY_JWT_PUBLIC_KEY", ("jwt", "public_key"), str),
+    Variable("GATEWAY_JWT_JWKS_URL", ("jwt", "jwks_url"), str),
+    Variable("GATEWAY_JWT_ALGORITHMS", ("jwt", "algorithms"), items),
+    Variable("GATEWAY_JWT_ISSUER", ("jwt", "issuer"), str),
+    Variable("GATEWAY_JWT_AUDIENCE", ("jwt", "audience"), str),
 )
 
 
@@ -132,6 +138,11 @@ def for_child(overrides: Mapping[str, Any]) -> dict[str, str]:
         for path, value in overrides.items()
         if value is not None
     }
+
+
+def variable_for(path: PathTo) -> str | None:
+    """The variable that sets a path, where there is one."""
+    return next((variable.name for variable in VARIABLES if variable.path == path), None)
 
 
 def _is_service_link(name: str, text: str) -> bool:
@@ -178,7 +189,23 @@ def _fallbacks(text: str) -> list[Setting]:
     ]
 
 
+def _policies(text: str) -> list[Setting]:
+    """Each policy by the id of its key: the key itself is a secret, and so may be what is wrong."""
+    if not text.strip():
+        return []
+    try:
+        policies = msgspec.json.decode(text, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        raise ConfigError(
+            'expected JSON such as {"<key>": {"allowed_models": ["gpt-*"],'
+            ' "rate_limit_per_minute": 30}}'
+        ) from None
+    origin = "environment GATEWAY_API_KEY_POLICIES"
+    return [Setting(("key_policies", id_of(key)), policies[key], origin) for key in policies]
+
+
 LISTS: dict[str, Callable[[str], list[Setting]]] = {
     "GATEWAY_UPSTREAMS": _upstreams,
     "GATEWAY_FALLBACKS": _fallbacks,
+    "GATEWAY_API_KEY_POLICIES": _policies,
 }

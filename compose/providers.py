@@ -34,7 +34,8 @@ def choose(
     """The providers to use, of the entries under `providers:` and the vendors.
 
     `unset` has the variables that are referred to but not set. A provider is used when it has what
-    it needs: an address, and a key where the vendor's own address asks for one.
+    it needs: an address, and a key where the vendor's own address asks for one and clients do not
+    bring theirs.
     Raises ConfigError for a wrong entry, also of a provider that would not be used.
     """
     found = Providers({}, [], [])
@@ -46,6 +47,7 @@ def choose(
         config = _with_address(name, msgspec.structs.replace(config, **values), vendor)
         if name not in declared and not added and config.dialect != "mock":
             continue
+        _check_client_keys(name, config, added)
         missing = _missing(config, vendor, unset.get(("providers", name, "api_key"), ""))
         if missing:
             found.notices.append(f"providers.{name}: not used, {missing} is not set")
@@ -55,6 +57,22 @@ def choose(
     return found
 
 
+def pass_through(target_url: str) -> ProviderConfig:
+    """The provider behind `target_url`: clients bring their own keys for it. Raises ConfigError."""
+    if not is_http(target_url):
+        raise ConfigError(f"target_url: expected an http:// or https:// URL, got {target_url!r}")
+    return ProviderConfig(base_url=_with_version(target_url), client_keys="required")
+
+
+def is_http(url: str) -> bool:
+    """Whether it is a URL that can be asked by HTTP."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 def _decoded(name: str, entry: object, vendor: Vendor) -> ProviderConfig:
     path = f"providers.{name}"
     if not NAME.fullmatch(name):
@@ -62,7 +80,7 @@ def _decoded(name: str, entry: object, vendor: Vendor) -> ProviderConfig:
     given = {} if entry is None else entry
     if isinstance(given, dict):
         given = {"dialect": vendor.dialect, **given}
-    config = decode(given, ProviderConfig, path)
+    config = decode(given, ProviderConfig, ("providers", name))
     if config.dialect not in dialects():
         known = ", ".join(dialects())
         raise ConfigError(f"{path}.dialect: expected one of {known}, got {config.dialect!r}")
@@ -94,28 +112,38 @@ def _with_address(name: str, config: ProviderConfig, vendor: Vendor) -> Provider
         if not vendor.base_url and not vendor.url_env:
             raise ConfigError(f"providers.{name}.base_url: missing, it has no default")
         return msgspec.structs.replace(config, base_url=vendor.base_url)
-    if not _is_http(config.base_url):
+    if not is_http(config.base_url):
         raise ConfigError(
             f"providers.{name}.base_url: expected an http:// or https:// URL,"
             f" got {config.base_url!r}"
         )
-    url = config.base_url.rstrip("/")
-    if config.dialect == "openai" and not urlsplit(url).path:
-        url = urlsplit(url)._replace(path="/v1").geturl()
+    openai = config.dialect == "openai"
+    url = _with_version(config.base_url) if openai else config.base_url.rstrip("/")
     return msgspec.structs.replace(config, base_url=url)
 
 
-def _is_http(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
+def _with_version(url: str) -> str:
+    """An address of the openai dialect; one without a path gets `/v1`."""
+    url = url.rstrip("/")
+    return url if urlsplit(url).path else urlsplit(url)._replace(path="/v1").geturl()
+
+
+def _check_client_keys(name: str, config: ProviderConfig, added: list[Setting]) -> None:
+    if config.dialect == "mock" or config.client_keys != "required" or not config.api_key:
+        return
+    from_environment = [setting.origin for setting in added if setting.path[-1] == "api_key"]
+    origin = "".join(f" ({one})" for one in from_environment)
+    raise ConfigError(
+        f"providers.{name}.client_keys: required means that only clients have a key, but api_key"
+        f" is set{origin}; unset it, or write allowed"
+    )
 
 
 def _missing(config: ProviderConfig, vendor: Vendor, unset: str) -> str:
     """The variable without which a provider cannot be used, or nothing."""
-    if config.dialect == "mock" or config.api_key:
-        return "" if config.base_url or config.dialect == "mock" else vendor.url_env
+    if config.dialect == "mock":
+        return ""
+    if config.api_key or config.client_keys == "required":
+        return "" if config.base_url else vendor.url_env
     its_own_address = config.base_url == vendor.base_url or not vendor.base_url
     return unset or (vendor.key_env if its_own_address else "")

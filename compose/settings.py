@@ -1,24 +1,24 @@
 """Loads the Config: built-in values, then the file, then the environment, then the command line."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
-from compose import environment, providers
+from compose import access, environment, providers
 from compose.config_file import ConfigError, PathTo, Tree, dotted, leaves, read
-from compose.consistency import DEV_KEY, check, check_access, is_loopback, loops
-from compose.decode import config_from, is_secret
-from ingress.routing import Router
+from compose.consistency import DEV_KEY, check, check_access, is_loopback
+from compose.decode import config_from, is_secret, mapping
+from compose.notices import notices
+from ingress.routing import PASS_THROUGH, Router
 from schemas.catalog import Catalog
-from schemas.config import Config, LimitConfig
+from schemas.config import Config, ProviderConfig
 
 __all__ = ["ConfigError", "Loaded", "load"]
 
 DEFAULT_FILES = ("config/models.yaml", "nexus.yaml")
-LATER_SECTIONS = ("budget", "router", "pricing", "target_url")
-LATER_LIMITS = ("requests_per_second", "burst", "model_tokens_per_minute")
 
 
 class Loaded(NamedTuple):
@@ -53,7 +53,8 @@ class Layers:
                 continue
             node[leaf_path[-1]] = leaf
             self.origins[dotted(leaf_path)] = origin
-            self.unset.pop(leaf_path, None)
+            for place in [one for one in self.unset if one[: len(leaf_path)] == leaf_path]:
+                del self.unset[place]
 
 
 def load(path: str | None, env: Mapping[str, str], overrides: Mapping[str, Any]) -> Loaded:
@@ -75,26 +76,29 @@ def load(path: str | None, env: Mapping[str, str], overrides: Mapping[str, Any])
     _refuse_unset(layers.unset)
 
     catalog = Catalog.load()
-    declared = _mapping(layers.tree.pop("providers", None), "providers")
+    declared = mapping(layers.tree.pop("providers", None), ("providers",))
     chosen = providers.choose(declared, layers.unset, catalog.vendors, env)
     for setting in chosen.settings:
         layers.origins[dotted(setting.path)] = setting.origin
 
-    config = config_from(layers.tree)
-    config = msgspec.structs.replace(config, providers=chosen.usable)
-    check(config, {*declared, *catalog.vendors}, catalog)
-    if not config.api_keys and not config.admin_token and is_loopback(config.host):
+    config = config_from(_spelt_out(layers.tree))
+    usable = dict(chosen.usable)
+    if config.target_url:
+        usable[PASS_THROUGH] = _target(config.target_url, declared)
+        layers.origins[f"providers.{PASS_THROUGH}"] = layers.origins["target_url"]
+    config = msgspec.structs.replace(config, providers=usable)
+    if not access.is_configured(config) and is_loopback(config.host):
         config = msgspec.structs.replace(config, api_keys=(DEV_KEY,))
         layers.origins["api_keys"] = "default, on loopback only"
+    check(config, {*declared, *catalog.vendors, *usable}, catalog)
+    access.check(config)
     check_access(config)
-    notices = [
+    told = [
         *chosen.notices,
-        *loops(config),
-        *_not_available(Router(config, catalog)),
-        *_not_enforced(layers.tree, config.limits),
+        *notices(config, layers.tree, Router(config, catalog)),
         *environment.notices(env),
     ]
-    return Loaded(config, layers.origins, notices)
+    return Loaded(config, layers.origins, told)
 
 
 def _files(path: str | None) -> list[Path]:
@@ -105,13 +109,13 @@ def _files(path: str | None) -> list[Path]:
 
 def _put_file(layers: Layers, file: Path, env: Mapping[str, str]) -> None:
     found = read(file, env)
-    metrics = _mapping(found.tree.pop("metrics", None), "metrics")
+    metrics = mapping(found.tree.pop("metrics", None), ("metrics",))
     if unknown := metrics.keys() - {"require_key"}:
         raise ConfigError(f"metrics.{min(unknown)}: unknown setting; known here: require_key")
     if metrics:
         found.tree["metrics_require_key"] = metrics["require_key"]
     for place, value in leaves(found.tree):
-        if value and place not in found.references and is_secret(place[0], place[-1]):
+        if value and place not in found.references and is_secret(place):
             _refuse_plain_secret(place, value, found.references)
     layers.put((), found.tree, str(file))
     layers.unset.update(found.unset)
@@ -123,46 +127,44 @@ def _refuse_plain_secret(
     """Secrets are not written into files; a list of them consists of references."""
     if isinstance(value, list) and all((*place, str(at)) in references for at in range(len(value))):
         return
-    name = place[-1].upper() if place[0] != "providers" else f"{place[1]}_{place[-1]}".upper()
-    variable = name.replace("-", "_").replace(".", "_")
+    variable = environment.variable_for(place) or _variable_like(place)
     raise ConfigError(
         f"{dotted(place)}: a secret does not belong in the file; write ${{{variable}}} and set"
         " that variable"
     )
 
 
+def _variable_like(place: PathTo) -> str:
+    """A good name for the secret of an entry: `WEB_KEY` for `keys.web.key`."""
+    return re.sub(r"[^A-Z0-9]+", "_", "_".join(place[1:]).upper()).lstrip("_0123456789")
+
+
 def _refuse_unset(unset: Mapping[PathTo, str]) -> None:
     """A provider without its key is merely not used; any other gap is an error."""
     for place, variable in unset.items():
-        if place[0] != "providers" or place[-1] != "api_key":
-            raise ConfigError(
-                f"{dotted(place)}: {variable} is not set; set it, or give a default with"
-                f" ${{{variable}:-value}}"
-            )
+        if place[0] == "providers" and place[-1] == "api_key":
+            continue
+        default = "" if is_secret(place) else f", or give a default with ${{{variable}:-value}}"
+        raise ConfigError(f"{dotted(place)}: {variable} is not set; set it{default}")
 
 
-def _mapping(value: Any, path: str) -> Tree:
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise ConfigError(f"{path}: expected a mapping of settings, got {value!r}")
-    return value
+def _spelt_out(tree: Tree) -> Tree:
+    """The tree without the shorter forms of two settings: secrets separated by commas, and a public
+    key in one line, as both are found in variables."""
+    secret, jwt = tree.get("secret"), tree.get("jwt")
+    if isinstance(secret, str):
+        secret = [secret]
+    if isinstance(secret, list) and all(isinstance(one, str) for one in secret):
+        tree = {**tree, "secret": environment.items(",".join(secret))}
+    if isinstance(jwt, dict) and isinstance(key := jwt.get("public_key"), str):
+        tree = {**tree, "jwt": {**jwt, "public_key": key.strip().replace("\\n", "\n")}}
+    return tree
 
 
-def _not_available(router: Router) -> list[str]:
-    """Configured models and fallbacks that no usable provider answers, by what they lack."""
-    lacking: dict[str, list[str]] = {}
-    for name, model in router.config.models.items():
-        if router.target(name) is None:
-            lacking.setdefault(router.remedy(name), []).append(f"models.{name}")
-        for fallback in model.fallbacks:
-            if router.target(fallback) is None:
-                path = f"models.{name}.fallbacks.{fallback}"
-                lacking.setdefault(router.remedy(fallback), []).append(path)
-    return [f"{', '.join(paths)}: not available, {remedy}" for remedy, paths in lacking.items()]
-
-
-def _not_enforced(tree: Tree, limits: LimitConfig) -> list[str]:
-    later = [section for section in LATER_SECTIONS if tree.get(section)]
-    later += [f"limits.{name}" for name in LATER_LIMITS if getattr(limits, name) is not None]
-    return [f"{name}: accepted, not enforced by this version" for name in later]
+def _target(target_url: str, declared: Tree) -> ProviderConfig:
+    if PASS_THROUGH in declared:
+        raise ConfigError(
+            f"providers.{PASS_THROUGH}: this is the name of the provider behind target_url; choose"
+            " another, or leave target_url out"
+        )
+    return providers.pass_through(target_url)

@@ -12,10 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import msgspec
+
 from compose import claims, environment, logs
 from compose.banner import Facts, Progress, banner
 from compose.child import Child
 from compose.nats_server import NatsServer, NatsServerError
+from compose.notices import NO_SECRET
 from compose.roles import LISTEN_FD, Role
 from compose.settings import Loaded
 from compose.supervisor import Stage, StartFailed, Supervisor
@@ -64,10 +67,13 @@ def up(loaded: Loaded, config_file: str | None, shape: Shape) -> int:
     data_dir = Path(config.data_dir).absolute()
     progress = Progress(sys.stderr)
     for notice in loaded.notices:
-        progress.say(notice)
+        if notice != NO_SECRET:
+            progress.say(notice)
     with claims.data_directory(data_dir), claims.listening(config.host, config.port) as listener:
         logs.start("up", config.log_level)
         token = claims.admin_token(config.admin_token, data_dir)
+        secret = claims.server_secret(config.secret, data_dir)
+        config = msgspec.structs.replace(config, secret=secret)
         machine = _Machine(config, config_file, shape, data_dir, token, listener)
         supervisor = Supervisor(
             machine.bus,
@@ -181,6 +187,7 @@ class _Machine:
             "mock_all": self._config.mock_all,
             "api_keys": self._config.api_keys,
             "admin_token": self._token.value,
+            "secret": self._config.secret,
             "bus.url": self.bus.server.url,
             "drain": _PATIENCE[role].drain,
         }

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from compose import environment
 from compose.check import describe
+from compose.notices import NO_SECRET
 from compose.settings import ConfigError, Loaded, load
 from ingress.routing import Router
 from schemas.catalog import Catalog
@@ -99,7 +100,7 @@ def test_nothing_set_is_a_working_gateway_on_loopback() -> None:
     assert config.pools() == {"mock": 256}
     assert config.api_keys == ("dev-key",)
     assert origins == {"api_keys": "default, on loopback only"}
-    assert notices == []
+    assert notices == [NO_SECRET]
 
 
 def test_the_sample_works_as_it_is_shipped() -> None:
@@ -107,7 +108,7 @@ def test_the_sample_works_as_it_is_shipped() -> None:
     routes = Router(config, Catalog.load())
     for name in ("gpt-4o", "gpt-4o-mini", "o3-pro", "self_reflection", "vitals", "experiment"):
         assert routes.plan(name)[0].provider == "openai"
-    assert notices == ["budget: accepted, not enforced by this version"]
+    assert notices == [NO_SECRET, "budget: accepted, not enforced by this version"]
 
 
 def test_the_sections_of_document_001_are_read() -> None:
@@ -115,7 +116,7 @@ def test_the_sections_of_document_001_are_read() -> None:
     assert config.models["gpt-4o"].input_cost == 0.0000025
     assert config.defaults["vitals"] == "gpt-4o"
     assert (config.budget.daily_limit_usd, config.budget.hard_stop) == (20, True)
-    assert notices == ["budget: accepted, not enforced by this version"]
+    assert notices == [NO_SECRET, "budget: accepted, not enforced by this version"]
 
 
 def test_the_sections_of_document_002_are_read_and_not_silently() -> None:
@@ -123,19 +124,18 @@ def test_the_sections_of_document_002_are_read_and_not_silently() -> None:
     assert config.target_url == "https://api.openai.com"
     assert (config.limits.requests_per_second, config.limits.burst) == (10, 20)
     assert config.limits.max_body_bytes == 32 * 1024 * 1024
-    assert {notice.partition(":")[0] for notice in notices} == {
-        "target_url",
-        "limits.requests_per_second",
-        "limits.burst",
-        "limits.model_tokens_per_minute",
-    }
+    assert notices == [
+        NO_SECRET,
+        "limits.requests_per_second, limits.burst, limits.model_tokens_per_minute: accepted, not"
+        " enforced by this version",
+    ]
 
 
 def test_the_twelve_keys_of_the_router_are_read() -> None:
     config, _, notices = from_yaml(DOCUMENT_003)
     assert config.router.preferred_providers == ("anthropic", "openai")
     assert config.router.max_cost_per_request == 1
-    assert notices == ["router: accepted, not enforced by this version"]
+    assert notices == [NO_SECRET, "router: accepted, not enforced by this version"]
 
 
 def test_the_sections_of_the_design_are_read() -> None:
@@ -145,8 +145,9 @@ def test_the_sections_of_the_design_are_read() -> None:
     assert (config.providers["openai"].api_key, config.providers["eu"].api_key) == ("sk-1", "sk-2")
     assert config.models["chat"].targets[0].weight == 90
     assert notices == [
+        NO_SECRET,
         "models.gpt-4o.fallbacks.claude-3-sonnet: not available,"
-        " set ANTHROPIC_API_KEY, or set OPENROUTER_API_KEY"
+        " set ANTHROPIC_API_KEY, or set OPENROUTER_API_KEY",
     ]
 
 
@@ -198,7 +199,7 @@ def test_a_provider_whose_key_is_not_set_is_not_used_and_says_so() -> None:
         ("queue: {ack_wait: .inf}", "queue.ack_wait: expected a number, got inf"),
         ("queue: {ack_wait: .nan}", "queue.ack_wait: expected a number, got nan"),
         ("metrics: {open: true}", "metrics.open: unknown setting; known here: require_key"),
-        ("providers: [x]", "providers: expected a mapping of settings, got ['x']"),
+        ("providers: [x]", "providers: expected a mapping of settings, got a list"),
         ("providers: {x: {base_url: ftp://x}}", "providers.x.base_url: expected an http:// or"),
         ("providers: {x: {base_url: 'http://h:99999'}}", "providers.x.base_url: expected an http"),
         ("providers: {x: {}}", "providers.x.base_url: missing, it has no default"),
@@ -289,9 +290,9 @@ def test_a_reference_to_nothing_names_the_variable() -> None:
     ("text", "variable"),
     [
         ("admin_token: hunter2", "ADMIN_TOKEN"),
-        ("api_keys: [hunter2]", "API_KEYS"),
-        ("api_keys: ['${GOOD}', hunter2]", "API_KEYS"),
-        ("bus: {password: hunter2}", "PASSWORD"),
+        ("api_keys: [hunter2]", "GATEWAY_API_KEYS"),
+        ("api_keys: ['${GOOD}', hunter2]", "GATEWAY_API_KEYS"),
+        ("bus: {password: hunter2}", "NEXUS_NATS_PASSWORD"),
         ("providers: {azure-eu: {base_url: https://x, api_key: hunter2}}", "AZURE_EU_API_KEY"),
     ],
 )
@@ -406,7 +407,10 @@ def test_a_vendor_at_another_address_needs_no_key() -> None:
 def test_azure_needs_its_endpoint_and_its_key() -> None:
     half = from_env(AZURE_OPENAI_API_KEY="k")
     assert list(half.config.providers) == ["mock"]
-    assert half.notices == ["providers.azure: not used, AZURE_OPENAI_ENDPOINT is not set"]
+    assert half.notices == [
+        "providers.azure: not used, AZURE_OPENAI_ENDPOINT is not set",
+        NO_SECRET,
+    ]
     whole = from_env(AZURE_OPENAI_API_KEY="k", AZURE_OPENAI_ENDPOINT="https://n.openai.azure.com/")
     assert whole.config.providers["azure"].base_url == "https://n.openai.azure.com/openai/v1"
 
@@ -456,13 +460,14 @@ def test_what_has_no_effect_is_said() -> None:
         DATABASE_URL="postgresql://x",
         GATEWAY_REDIS_URL="redis://x",
         HMAC_SECRET="x",
-        GATEWAY_JWT_SECRET="x",
+        GATEWAY_RATE_LIMIT_PER_MINUTE="60",
         GATEWAY_TYPO="1",
     ).notices
     assert notices == [
+        NO_SECRET,
         "DATABASE_URL, GATEWAY_REDIS_URL: not used, replaced by NATS and ClickHouse",
         "HMAC_SECRET: accepted, not enforced by this version",
-        "GATEWAY_JWT_SECRET: accepted, not enforced by this version",
+        "GATEWAY_RATE_LIMIT_PER_MINUTE: accepted, not enforced by this version",
         "GATEWAY_TYPO: not a setting of Nexus, ignored",
     ]
 
@@ -525,7 +530,7 @@ def test_the_description_has_every_value_with_its_origin_and_no_secret() -> None
     text = f"{DOCUMENT_001}\nproviders: {{mock: {{headers: {{X-Auth: ${{HEADER}}}}}}}}"
     config, origins, _ = from_yaml(text, env, port=9)
     described = describe(config, origins)
-    assert "secret" not in described
+    assert "sk-secret" not in described
     lines = {line.partition(" = ")[0]: line.partition(" = ")[2] for line in described.splitlines()}
     assert lines.keys() >= {
         f"{section}.{name}"

@@ -1,0 +1,108 @@
+"""What the operator should know of a configuration that works: what is weak, what has no effect."""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from compose.access import records
+from compose.config_file import Tree
+from compose.consistency import is_loopback
+from ingress.routing import Router
+from schemas.config import Config, JwtConfig
+
+NO_SECRET = (
+    "NEXUS_SECRET: not set; virtual keys and keys that clients bring need it, the same for all"
+    " roles (`nexus up` makes one)"
+)
+_LATER_SECTIONS = ("budget", "router", "pricing", "budgets", "tiers")
+_LATER_LIMITS = ("requests_per_second", "burst", "model_tokens_per_minute")
+_LATER_OF_A_RECORD = ("tier", "limits", "budgets")
+_LONG_KEY = 16
+_LONG_JWT_SECRET = 32
+
+
+def notices(config: Config, tree: Tree, router: Router) -> list[str]:
+    """One line each; `tree` has what was set, whatever its value."""
+    return [
+        *([] if config.secret else [NO_SECRET]),
+        *_weak(config),
+        *_token_keys(config.jwt),
+        *_loops(config),
+        *_not_available(router),
+        *_not_enforced(config, tree),
+    ]
+
+
+def _weak(config: Config) -> list[str]:
+    found = []
+    if short := [f"keys.{id}.key" for id, one in config.keys.items() if len(one.key) < _LONG_KEY]:
+        found.append(f"{', '.join(short)}: shorter than {_LONG_KEY} characters, easy to guess")
+    if config.jwt.secret and len(config.jwt.secret) < _LONG_JWT_SECRET:
+        found.append(
+            f"jwt.secret: shorter than {_LONG_JWT_SECRET} characters, so whoever has a token can"
+            " guess it"
+        )
+    return found
+
+
+def _token_keys(jwt: JwtConfig) -> list[str]:
+    """The file of a public key need only be where tokens are looked at, so it is no error here."""
+    if not jwt.enabled and (jwt.issuer or jwt.audience):
+        return ["jwt: no token is accepted without secret, public_key or jwks_url"]
+    if jwt.public_key and "-----BEGIN" not in jwt.public_key and not _is_file(jwt.public_key):
+        return ["jwt.public_key: neither a key as PEM text nor a file that can be found here"]
+    return []
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _loops(config: Config) -> list[str]:
+    """Providers whose address looks like this gateway's own."""
+    return [
+        f"providers.{name}.base_url: {provider.base_url} looks like this gateway itself"
+        for name, provider in config.providers.items()
+        if _is_here(provider.base_url, config.port)
+    ]
+
+
+def _is_here(base_url: str, port: int) -> bool:
+    parts = urlsplit(base_url)
+    return bool(parts.port) and parts.port == port and is_loopback(parts.hostname or "")
+
+
+def _not_available(router: Router) -> list[str]:
+    """Configured models and fallbacks that no usable provider answers, by what they lack."""
+    lacking: dict[str, list[str]] = {}
+    for name, model in router.config.models.items():
+        if not _has_a_place(name, router):
+            lacking.setdefault(router.remedy(name), []).append(f"models.{name}")
+        for fallback in model.fallbacks:
+            if not _has_a_place(fallback, router):
+                path = f"models.{name}.fallbacks.{fallback}"
+                lacking.setdefault(router.remedy(fallback), []).append(path)
+    return [f"{', '.join(paths)}: not available, {remedy}" for remedy, paths in lacking.items()]
+
+
+def _has_a_place(name: str, router: Router) -> bool:
+    """Whether a name can run, be it only with a key that the client brings."""
+    return router.target(name) is not None or any(
+        provider in router.config.providers for provider, _ in router.places(name)
+    )
+
+
+def _not_enforced(config: Config, tree: Tree) -> list[str]:
+    """What is stored, and left to a later version."""
+    later = [section for section in _LATER_SECTIONS if tree.get(section)]
+    later += [f"limits.{name}" for name in _LATER_LIMITS if getattr(config.limits, name)]
+    for section, entries in records(config).items():
+        for name, entry in entries.items():
+            given = [field for field in _LATER_OF_A_RECORD if getattr(entry, field)]
+            later += [f"{section}.{name}.{field}" for field in given]
+    for key_id, policy in config.key_policies.items():
+        if policy.rate_limit_per_minute is not None:
+            later.append(f"key_policies.{key_id}.rate_limit_per_minute")
+    return [f"{', '.join(later)}: accepted, not enforced by this version"] if later else []
