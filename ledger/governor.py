@@ -1,4 +1,5 @@
-"""The governor role: folds the ledger in memory, answers from it, ends what nobody ended.
+"""The governor role: folds the ledger in memory, answers from it, ends what nobody ended, and keeps
+the snapshots of the key registry.
 
 It needs no database: what it knows is the ledger's, and a checkpoint says where to begin. Two of
 them at once do no harm: both would end a call by the same message id, which the ledger keeps once.
@@ -16,6 +17,9 @@ from faststream.nats import NatsBroker, NatsResponse
 from nats.errors import ConnectionReconnectingError
 
 from ledger import checkpoint
+from ledger.access.feed import Feed
+from ledger.access.registry import Registry
+from ledger.access.snapshot import Snapshots
 from ledger.beats import EVERY, Beat, Processes, measure
 from ledger.broker import broker as make_broker
 from ledger.connection import Connection
@@ -219,12 +223,17 @@ async def run_governor(
         publisher = Publisher(connection, clock)
         start = await checkpoint.load(connection)
         governor = Governor(connection, publisher, start, close_after, clock)
+        registry = Registry()
+        feed = Feed(connection, registry, clock)
+        snapshots = Snapshots(connection, publisher, registry, clock)
         _serve(broker, governor)
         async with asyncio.TaskGroup() as background:
             tasks = [
                 background.create_task(governor.follow()),
                 background.create_task(governor.close_overdue()),
                 background.create_task(governor.keep_checkpoint()),
+                background.create_task(feed.run()),
+                background.create_task(snapshots.keep()),
             ]
             try:
                 yield
