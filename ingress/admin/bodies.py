@@ -1,0 +1,66 @@
+"""Reads what people send to the admin API: strict, and every mistake is told by its field.
+
+A field that is null has its default: what the API shows can be sent back.
+"""
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from ingress.admin.mistakes import mistake
+from ingress.routing import shown
+from schemas.errors import InvalidRequest
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+def decode(body: bytes, kind: type[T]) -> T:
+    """The settings in a JSON body; no body at all is one without fields. Raises InvalidRequest."""
+    return _converted(_fields(body), kind)
+
+
+def changes(body: bytes, kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """Only what a JSON body says, by field: what is null there has its default here.
+
+    Raises InvalidRequest.
+    """
+    fields = _fields(body)
+    settings = _converted(fields, kind)
+    return {name: getattr(settings, name) for name in fields}
+
+
+def fields_of(settings: msgspec.Struct, kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """The fields that a `kind` has, of settings that may have more."""
+    return {name: getattr(settings, name) for name in kind.__struct_fields__}
+
+
+def invalid(path: str, says: str, code: str = "invalid_value") -> InvalidRequest:
+    """A mistake in the field at the dotted path."""
+    return InvalidRequest(f"{path}: {says}.", param=path, code=code)
+
+
+def _fields(body: bytes) -> dict[str, Any]:
+    try:
+        fields = msgspec.json.decode(body or b"{}")
+    except UnicodeDecodeError as error:
+        raise InvalidRequest("The body is not valid UTF-8.", code="invalid_encoding") from error
+    except (msgspec.DecodeError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise InvalidRequest(
+            f"The body is not valid JSON: {reason}.", code="invalid_json"
+        ) from error
+    if not isinstance(fields, dict):
+        raise InvalidRequest("The body is not a JSON object.", code="invalid_json")
+    return fields
+
+
+def _converted(fields: dict[str, Any], kind: type[T]) -> T:
+    optional = {field.name for field in msgspec.structs.fields(kind) if not field.required}
+    said = {
+        name: value for name, value in fields.items() if value is not None or name not in optional
+    }
+    try:
+        return msgspec.convert(said, kind)
+    except msgspec.ValidationError as error:
+        wrong = mistake(error, kind)
+        raise invalid(".".join(map(shown, wrong.path)), wrong.says) from error

@@ -1,0 +1,66 @@
+"""Budgets as events: decided on what the registry holds, without I/O."""
+
+from typing import Annotated, Any
+
+import msgspec
+
+from ingress.admin.desk import Author, declared, missing
+from ledger.access.registry import Registry
+from schemas.access import Budget, BudgetScope, BudgetTerms, budget_of
+from schemas.errors import InvalidRequest
+from schemas.events import BudgetRemoved, BudgetSet
+
+# There are four periods, and one budget for each at most.
+Budgets = Annotated[tuple[BudgetTerms, ...], msgspec.Meta(max_length=4)]
+
+_TENANT_FIELDS = {"key": "key_id", "project": "project", "team": "team", "user": "user"}
+
+
+def budget_set(
+    registry: Registry, scope: BudgetScope, id: str, terms: BudgetTerms, author: Author
+) -> BudgetSet:
+    """The budget as it is from now on, whether or not there was one before."""
+    budget = budget_of(scope, id, terms, author.clock.now_ns())
+    if budget.name in registry.configured.budgets:
+        raise declared("budget", budget.name)
+    before = registry.budgets.get(budget.name)
+    if before is not None:
+        budget = msgspec.structs.replace(budget, created_at=before.created_at)
+    return BudgetSet(**author.signs(), **_tenant(budget), record=budget)
+
+
+def budget_begun(
+    registry: Registry, scope: BudgetScope, id: str, terms: BudgetTerms, author: Author
+) -> BudgetSet:
+    """The budget of a record that is about to be made: one that is there already says the same.
+
+    So two who make the same record at once do not change each other's budget.
+    """
+    event = budget_set(registry, scope, id, terms, author)
+    before = registry.budgets.get(event.record.name)
+    if before is not None and _terms(before) != _terms(event.record):
+        raise InvalidRequest(
+            f"There is a budget '{event.record.name}' with other terms already.",
+            code="already_exists",
+            param="budgets",
+        )
+    return event
+
+
+def budget_removed(registry: Registry, name: str, author: Author) -> BudgetRemoved:
+    budget = registry.budgets.get(name)
+    if budget is None:
+        raise missing("budget", name)
+    if name in registry.configured.budgets:
+        raise declared("budget", name)
+    return BudgetRemoved(**author.signs(), **_tenant(budget), name=name)
+
+
+def _tenant(budget: Budget) -> dict[str, Any]:
+    """Whose budget it is, in the field of its scope."""
+    field = _TENANT_FIELDS.get(budget.scope)
+    return {field: budget.id} if field else {}
+
+
+def _terms(budget: Budget) -> tuple[int, bool, float]:
+    return budget.limit_nano, budget.hard_stop, budget.warning_threshold
