@@ -8,6 +8,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 from fastapi import FastAPI, Request, Response
@@ -16,22 +17,28 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from analytics.client import Analytics
-from ingress import catalog_routes, insights, live, openapi, status
+from ingress import admin, catalog_routes, insights, live, openapi, status
 from ingress.admission import Admission
-from ingress.auth import Keys
+from ingress.auth import Authenticator
 from ingress.body import ClientLeft
 from ingress.cancel import Canceller
 from ingress.chat import ChatCompletions, Gateway
 from ingress.pools import Pools
 from ingress.replies import Replies
 from ingress.routing import Router
-from ingress.server import server
+from ingress.server import Server, server
 from ingress.tail import Tail
+from ingress.tokens import Tokens
+from ledger.access.changes import Changes
+from ledger.access.configured import configured
+from ledger.access.feed import Feed
+from ledger.access.registry import Registry
 from ledger.beats import Beats
 from ledger.blobs import Blobs
-from ledger.connection import Connection
+from ledger.connection import BusRefused, Connection, Disconnected
 from ledger.log import Ledger
 from ledger.publisher import Publisher
+from ledger.secret import ServerSecret
 from ledger.streams import ensure
 from schemas.catalog import Catalog
 from schemas.config import Config
@@ -45,8 +52,17 @@ CHAT_PATHS = [f"{prefix}/chat/completions" for prefix in PREFIXES]
 PROXY_PATH = "/proxy/{model}"
 
 
+_SERVE_ANYWAY_AFTER = 5.0
+
+
 def create_app(
-    gateway: Gateway, connection: Connection, publisher: Publisher, tail: Tail
+    gateway: Gateway,
+    connection: Connection,
+    publisher: Publisher,
+    tail: Tail,
+    registry: Registry,
+    feed: Feed,
+    changes: Changes,
 ) -> FastAPI:
     """All routes of one ingress; hot ones are plain ASGI endpoints without framework work."""
     app = FastAPI(
@@ -63,6 +79,11 @@ def create_app(
     app.include_router(insights.router(gateway.keys, Analytics(connection), gateway.config.limits))
     app.include_router(live.router(tail, publisher, gateway.keys, gateway.config, gateway.clock))
     app.include_router(status.router(connection, gateway.keys, gateway.config, gateway.clock))
+    app.include_router(
+        admin.router(
+            gateway.keys, changes, registry, feed, gateway.secret, gateway.config, gateway.clock
+        )
+    )
     openapi.describe(app, [*CHAT_PATHS, PROXY_PATH])
     _use_one_error_shape(app, gateway)
     return app
@@ -130,24 +151,33 @@ async def run_ingress(
     clock: Clock = Clock(),  # noqa: B008
     on_ready: Callable[[], None] | None = None,
 ) -> None:
-    """Serve HTTP until SIGTERM or SIGINT, then let running calls finish and return."""
+    """Serve HTTP until SIGTERM or SIGINT, then let running calls finish and return.
+
+    Without a bus it serves all the same, after a few seconds of waiting for it: who asks then
+    hears what is wrong. Raises BusRefused, BusNotReady when the bus will not have us.
+    """
+    refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def fatal(reason: str) -> None:
-        log.critical("the bus forbids what an ingress needs", extra={"reason": reason})
-        http.should_exit = True
+        if not refused.done():
+            refused.set_exception(BusRefused(reason))
 
-    connection = await Connection.connect(config.bus, name="ingress", clock=clock, on_fatal=fatal)
-    await ensure(connection, config)
+    connection = Connection.begin(config.bus, name="ingress", clock=clock, on_fatal=fatal)
     publisher = Publisher(connection, clock)
     ledger = Ledger(publisher, "ingress")
     blobs = Blobs(connection, publisher)
     replies = Replies(connection, clock.new_token(), config.limits.stream_buffer_bytes)
     canceller = Canceller(connection, ledger, replies, clock)
     beats = Beats(connection, "ingress", clock, lambda: len(replies))
+    secret = ServerSecret(config.secret)
+    registry = Registry(configured(config))
+    feed = Feed(connection, registry, clock)
+    tokens = Tokens(config.jwt, config.tiers, clock) if config.jwt.enabled else None
     gateway = Gateway(
         config=config,
         clock=clock,
-        keys=Keys(config),
+        keys=Authenticator(config, registry, feed, secret, tokens, clock),
+        secret=secret,
         router=Router(config, Catalog.load(), clock),
         admission=Admission(ledger, publisher, blobs, Pools(connection, clock), clock),
         replies=replies,
@@ -155,21 +185,54 @@ async def run_ingress(
         blobs=blobs,
         count_refusal=beats.count_refusal,
     )
+    changes = Changes(ledger, registry, feed, clock)
+    tail = Tail(connection)
+    app = create_app(gateway, connection, publisher, tail, registry, feed, changes)
 
     def listening() -> None:
         log.info("ingress ready", extra={"ingress": replies.ingress})
         if on_ready is not None:
             on_ready()
 
-    tail = Tail(connection)
-    app = create_app(gateway, connection, publisher, tail)
     http = server(app, config, clock, listening, tail.close)
-    beating = asyncio.create_task(beats.run())
+    begun = asyncio.create_task(_begin(connection, config, feed))
+    background = [begun, asyncio.create_task(beats.run()), asyncio.create_task(feed.run())]
+    if tokens is not None:
+        tokens.start()
     try:
+        await asyncio.wait(
+            {begun, refused}, timeout=_SERVE_ANYWAY_AFTER, return_when=asyncio.FIRST_COMPLETED
+        )
+        for trouble in (begun, refused):
+            trouble.add_done_callback(partial(_stop_if_failed, http))
         await http.serve(sockets)
     finally:
-        beating.cancel()
+        for task in background:
+            task.cancel()
         # Calls that were cut short need one turn of the loop to say so and to cancel themselves.
         await asyncio.sleep(0)
+        if tokens is not None:
+            await tokens.close()
         await canceller.drain()
         await connection.drain()
+    for trouble in (refused, begun):
+        if trouble.done() and not trouble.cancelled():
+            trouble.result()
+
+
+async def _begin(connection: Connection, config: Config, feed: Feed) -> None:
+    """Returns once the bus is there and set up, and all keys are known. Raises BusNotReady."""
+    while True:
+        try:
+            if await connection.reached(_SERVE_ANYWAY_AFTER):
+                await ensure(connection, config)
+                await feed.wait_loaded()
+                return
+        except Disconnected:
+            pass
+        log.warning("the bus is away")
+
+
+def _stop_if_failed(http: Server, done: "asyncio.Future[None]") -> None:
+    if not done.cancelled() and done.exception() is not None:
+        http.should_exit = True

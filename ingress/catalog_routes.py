@@ -6,22 +6,23 @@ from fastapi import APIRouter, Request, Response
 
 from ingress import models
 from ingress.answering import json_response
-from ingress.auth import Keys
+from ingress.auth import Authenticator
 from ingress.routing import Router
 
 
-def router(plans: Router, keys: Keys, prefixes: tuple[str, ...]) -> APIRouter:
+def router(plans: Router, keys: Authenticator, prefixes: tuple[str, ...]) -> APIRouter:
     """`GET …/models`, `GET …/models/{id}` for callers with a key; `GET /models` for everyone."""
     routes = APIRouter(tags=["models"])
 
     async def list_models(request: Request, available: bool = False) -> Response:
-        """All configured and built-in models with capabilities and prices; null is unknown."""
-        keys.authenticate(request.scope["headers"])
-        return json_response(models.models(plans, available))
+        """The models that the key may use, with capabilities and prices; null is unknown."""
+        principal = await keys.authenticate(request.scope["headers"])
+        return json_response(models.models(plans, principal.allows, available))
 
     async def get_model(request: Request, model_id: str) -> Response:
         """One model by any name that a call could use."""
-        keys.authenticate(request.scope["headers"])
+        principal = await keys.authenticate(request.scope["headers"])
+        principal.require_model(model_id, plans.chosen(model_id))
         return json_response(models.model(plans, model_id))
 
     async def configured() -> Response:

@@ -1,21 +1,22 @@
 """Chat completions, from the first byte of the request to the last byte of the answer.
 
-    read body → who? → parse → plan → admit → relay frames
+    who? → read body → parse → model allowed? → plan → admit → relay frames
 
 A plain ASGI endpoint: this is the hot path, nothing of a framework runs per call but the routing.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, NamedTuple
 
 import msgspec
 
 from ingress.admission import Admission
-from ingress.auth import Headers, Keys
+from ingress.auth import Authenticator, Headers, Principal
 from ingress.body import ClientLeft, read_body
 from ingress.cancel import Canceller
+from ingress.client_keys import brought
 from ingress.dialects import openai
 from ingress.forwarding import forwarded
 from ingress.replies import Gap, Replies, Reply
@@ -23,7 +24,8 @@ from ingress.routing import Router
 from ingress.sequencer import Interrupted
 from ledger.blobs import BlobGone, Blobs
 from ledger.reader import Unreadable
-from schemas.call import Call
+from ledger.secret import ServerSecret, credential_purpose
+from schemas.call import Call, Target
 from schemas.config import Config
 from schemas.errors import ErrorInfo, Internal, NexusError, ProviderFailed, Unavailable
 from schemas.frames import Chunk, Failure, Finish, decode_parts
@@ -51,7 +53,8 @@ class Gateway(NamedTuple):
 
     config: Config
     clock: Clock
-    keys: Keys
+    keys: Authenticator
+    secret: ServerSecret
     router: Router
     admission: Admission
     replies: Replies
@@ -84,14 +87,19 @@ class ChatCompletions:
         model = key_id = ""
         ledgered = False
         try:
-            principal = gateway.keys.authenticate(scope["headers"])
+            principal = await gateway.keys.authenticate(scope["headers"])
             key_id = principal.tenant.key_id
             body = await read_body(scope, receive, gateway.config.limits)
             request = openai.parse(body, _model_of_path(scope))
-            model = request.model
-            plan = gateway.router.plan(model)
-            if (chosen := gateway.router.chosen(model)) != model:
-                model, request = chosen, msgspec.structs.replace(request, model=chosen)
+            model, chosen = request.model, gateway.router.chosen(request.model)
+            principal.require_model(model, chosen)
+            own_keys = brought(scope["headers"], principal, gateway.config)
+            if principal.kind == "client":
+                plan = gateway.router.through(model)
+            else:
+                plan = gateway.router.plan(model, frozenset(own_keys))
+                if chosen != model:
+                    model, request = chosen, msgspec.structs.replace(request, model=chosen)
             call = Call(
                 id=call_id,
                 model=model,
@@ -103,9 +111,10 @@ class ChatCompletions:
                 stream=request.stream,
                 body=request.body,
                 headers=forwarded(scope["headers"], gateway.keys),
+                credentials=self._sealed(own_keys, plan, call_id) if own_keys else {},
             )
             ledgered = True
-            outcome = await self._run(call, request, receive, answer)
+            outcome = await self._run(call, request, principal, receive, answer)
         except NexusError as error:
             if not ledgered:
                 gateway.count_refusal(error.info.type)
@@ -117,8 +126,33 @@ class ChatCompletions:
             outcome = await answer.fail(Internal("The gateway failed; its log says why.").info)
         _log_call(outcome, call_id, model, key_id, gateway.clock.now_ns() - received_ns)
 
+    def _sealed(
+        self, own_keys: Mapping[str, bytes], plan: tuple[Target, ...], call_id: str
+    ) -> dict[str, bytes]:
+        """The client's own keys for the providers of the plan, readable by a worker only."""
+        secret = self._gateway.secret
+        if not secret.available:
+            raise Unavailable(
+                "This gateway cannot take a key of yours: its operator must set NEXUS_SECRET.",
+                code="no_secret",
+            )
+        providers = {target.provider for target in plan} & own_keys.keys()
+        return {
+            provider: secret.seal(
+                own_keys[provider],
+                credential_purpose(call_id, provider),
+                self._gateway.clock.entropy(12),
+            )
+            for provider in providers
+        }
+
     async def _run(
-        self, call: Call, request: openai.ChatRequest, receive: Receive, answer: "Answer"
+        self,
+        call: Call,
+        request: openai.ChatRequest,
+        principal: Principal,
+        receive: Receive,
+        answer: "Answer",
     ) -> Outcome:
         """From admission to the end; the client's going away is watched all the time."""
         gateway = self._gateway
@@ -133,7 +167,7 @@ class ChatCompletions:
                 # This process stops, and its patience with running calls is over.
                 gateway.canceller.cancel(call, job_seq)
                 return await answer.fail(_stopping().info)
-            if outcome.runs_on:
+            if outcome.runs_on and not (reply.gone and principal.on_disconnect != "cancel"):
                 gateway.canceller.cancel(call, job_seq)
             return outcome
         finally:

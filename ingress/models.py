@@ -1,5 +1,6 @@
 """The model lists: OpenAI's shape with the capabilities and prices of document 003."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,9 +15,10 @@ Json = dict[str, Any]
 _UNKNOWN = ModelFacts()
 
 
-def models(router: Router, only_available: bool = False) -> Json:
-    """`GET /v1/models`: all configured and built-in names; unknown values are null."""
-    rows = [_row(router, name) for name in router.names]
+def models(router: Router, allows: Callable[..., bool], only_available: bool = False) -> Json:
+    """`GET /v1/models`: the configured and built-in names that the caller is allowed, each with
+    what it stands for; unknown values are null."""
+    rows = [_row(router, name) for name in router.names if allows(name, router.chosen(name))]
     return {
         "object": "list",
         "data": [row for row in rows if row["available"] or not only_available],

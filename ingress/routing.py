@@ -21,11 +21,16 @@ from schemas.usage import MILLION, Price, Rates
 _MINUTE_NS = 60 * 1_000_000_000
 _REMEMBERED = 4096
 LONGEST_NAME = 200
+PASS_THROUGH = "target"
 _LONGEST_SHOWN = 80
 _MOST_NAMED = 3
 # What a name may be that the configuration does not spell out. It goes to a provider, never into
 # a subject.
 _NAME = re.compile(r"(?!.*\.\.)[A-Za-z0-9@~][A-Za-z0-9@~._:/+-]*(?<!/)")
+
+
+Brought = frozenset[str]
+_NONE: Brought = frozenset()
 
 
 class _Place(NamedTuple):
@@ -59,7 +64,7 @@ class Router:
         self.config = config
         self.catalog = catalog
         self._clock = clock
-        self._routes: dict[str, _Route] = {}
+        self._routes: dict[tuple[str, Brought], _Route] = {}
         self._price_lists = {
             name: catalog.price_list_of(name, provider.base_url)
             for name, provider in config.providers.items()
@@ -69,16 +74,27 @@ class Router:
             *(name for name in config.providers if name not in catalog.vendors),
         ]
 
-    def plan(self, model: str) -> tuple[Target, ...]:
+    def plan(self, model: str, brought: Brought = _NONE) -> tuple[Target, ...]:
         """The targets of a call in order; the first is drawn by weight where there are several.
 
-        Raises ModelNotFound, saying what to set where only a key is missing.
+        `brought` names the providers that the client has a key of its own for: they come first
+        where the choice is ours. Raises ModelNotFound, saying what to set where only a key is
+        missing.
         """
-        route = self._route(model)
+        route = self._route(model, brought)
         if len(route.plans) == 1:
             return route.plans[0]
         draw = int.from_bytes(self._clock.entropy(4), "big") * route.bounds[-1] >> 32
         return route.plans[bisect_right(route.bounds, draw)]
+
+    def through(self, model: str) -> tuple[Target, ...]:
+        """The plan of a client that comes with nothing but a provider's key: to `target_url`, under
+        the name it sent. Raises ModelNotFound for what can be no name."""
+        if not _can_be_a_name(model):
+            raise self._not_found(model)
+        price = self.catalog.price(self._price_lists[PASS_THROUGH], model)
+        pool = self._pool(PASS_THROUGH)
+        return (Target(PASS_THROUGH, model, pool, price, self._timeouts(None)),)
 
     def chosen(self, model: str) -> str:
         """The model behind the name of a task (`defaults:`), or the name itself."""
@@ -89,7 +105,7 @@ class Router:
     def target(self, model: str) -> Target | None:
         """The likeliest first target of a name; None where it cannot be used."""
         try:
-            route = self._route(model)
+            route = self._route(model, _NONE)
         except ModelNotFound:
             return None
         shares = [high - low for low, high in pairwise((0, *route.bounds))]
@@ -140,23 +156,24 @@ class Router:
             found = self.catalog.price(price_list, model)
         return found
 
-    def _route(self, model: str) -> _Route:
+    def _route(self, model: str, brought: Brought) -> _Route:
         minute = self._clock.now_ns() // _MINUTE_NS
-        route = self._routes.get(model)
+        route = self._routes.get((model, brought))
         if route is None or route.minute != minute:
             if len(self._routes) >= _REMEMBERED:
                 self._routes.clear()
-            route = self._routes[model] = self._new_route(model, minute)
+            route = self._routes[model, brought] = self._new_route(model, brought, minute)
         return route
 
-    def _new_route(self, model: str, minute: int) -> _Route:
+    def _new_route(self, model: str, brought: Brought, minute: int) -> _Route:
         name = self.chosen(model)
-        targets = [(self._target(name, place), place.weight) for place in self._usable(name)]
+        usable = self._usable(name, brought)
+        targets = [(self._target(name, place), place.weight) for place in usable]
         entry = self.config.models.get(name)
         fallbacks = [
             self._target(fallback, place)
             for fallback in (entry.fallbacks if entry is not None else ())
-            for place in sorted(self._usable(fallback), key=lambda place: -place.weight)
+            for place in sorted(self._usable(fallback, brought), key=lambda place: -place.weight)
         ]
         if not targets and not fallbacks:
             raise self._not_found(model)
@@ -169,19 +186,29 @@ class Router:
             return Target("mock", name, self._pool("mock"), price, timeouts)
         return Target(place.provider, place.engine, self._pool(place.provider), price, timeouts)
 
-    def _usable(self, name: str) -> list[_Place]:
-        """Where a name runs: all usable targets of its entry, else the first usable place."""
+    def _usable(self, name: str, brought: Brought = _NONE) -> list[_Place]:
+        """Where a name runs: all usable targets of its entry, else the first usable place, if
+        possible one that the client has a key of its own for."""
         places = self._places(name)
         if self.config.mock_all:
             return list(islice(places, 1))
-        usable = (place for place in places if place.provider in self.config.providers)
+        usable = (place for place in places if self._has_key(place.provider, brought))
         entry = self.config.models.get(name)
-        return list(usable) if entry is not None and entry.targets else list(islice(usable, 1))
+        if entry is not None and entry.targets:
+            return list(usable)
+        if brought:
+            return sorted(usable, key=lambda place: place.provider not in brought)[:1]
+        return list(islice(usable, 1))
+
+    def _has_key(self, provider: str, brought: Brought) -> bool:
+        if self._is_for_clients(provider):
+            return provider in brought
+        return provider in self.config.providers
 
     def _places(self, name: str) -> Iterator[_Place]:
         entry = self.config.models.get(name)
         if entry is None:
-            if len(name) <= LONGEST_NAME and _NAME.fullmatch(name) is not None:
+            if _can_be_a_name(name):
                 yield from self._built_in(name)
         elif entry.targets:
             for target in entry.targets:
@@ -229,15 +256,25 @@ class Router:
         )
 
     def _not_found(self, model: str) -> ModelNotFound:
-        remedy = self.remedy(model)
+        name, remedy = shown(model), self.remedy(model)
         if not remedy:
-            return ModelNotFound(f"The model '{shown(model)}' does not exist", param="model")
-        return ModelNotFound(
-            f"The model '{shown(model)}' is not available here: the operator can {remedy}",
-            param="model",
-        )
+            message = f"The model '{name}' does not exist"
+        elif owner := next((p for p, _ in self.places(model) if self._is_for_clients(p)), ""):
+            message = (
+                f"The model '{name}' runs here only with your own key:"
+                f" send 'X-Nexus-Provider-Key: {owner}=<key>'"
+            )
+        else:
+            message = f"The model '{name}' is not available here: the operator can {remedy}"
+        return ModelNotFound(message, param="model")
+
+    def _is_for_clients(self, provider: str) -> bool:
+        config = self.config.providers.get(provider)
+        return config is not None and config.client_keys == "required"
 
     def _way_to(self, provider: str) -> str:
+        if self._is_for_clients(provider):
+            return f"have clients send their own key for {provider}"
         vendor = self.catalog.vendors.get(provider)
         if vendor is None:
             return f"give provider {provider} its key"
@@ -255,6 +292,10 @@ def _plans(
     firsts = [pair for pair in targets if pair[1]] or [(heaviest_first[0], 1)]
     plans = tuple(tuple(dict.fromkeys((first, *heaviest_first, *fallbacks))) for first, _ in firsts)
     return plans, tuple(accumulate(weight for _, weight in firsts))
+
+
+def _can_be_a_name(model: str) -> bool:
+    return len(model) <= LONGEST_NAME and _NAME.fullmatch(model) is not None
 
 
 def _configured_price(model: str, input_cost: float, output_cost: float) -> Price:

@@ -5,6 +5,7 @@ from typing import Literal
 
 import msgspec
 
+from tests.bench.keys import Keys
 from tests.bench.loads import Outcome
 from tests.bench.measure import Idle, Run, Sample
 from tests.bench.stats import Spread, median
@@ -42,6 +43,7 @@ class Findings(msgspec.Struct):
     starts: list[float] = msgspec.field(default_factory=list[float])
     idle: Idle | None = None
     soak: list[Sample] = msgspec.field(default_factory=list[Sample])
+    keys: Keys | None = None
     runs: list[Run] = msgspec.field(default_factory=list[Run])
 
     def of(self, load: str, target: str | None = None) -> list[Run]:
@@ -95,8 +97,26 @@ def figures(found: Findings) -> list[Figure]:
         _figure("idle memory of ingress + worker", "MB", 150, 110, [_idle_memory(found)]),
         _figure("memory growth over the soak", "%", 5, 2, [growth(found)]),
         _figure("start to first answer", "s", 5, 3, found.starts),
+        *_of_keys(found.keys),
         _figure("replies wrong, lost or reordered", "", 0, 0, [_faults(found)]),
     ]  # fmt: skip
+
+
+def _of_keys(keys: Keys | None) -> list[Figure]:
+    if keys is None:
+        return []
+    many = f"{keys.count} keys"
+    return [
+        _figure(f"{many}: ingress ready after its start", "s", 3, 2, keys.ready_s),
+        _figure(f"{many}: memory of an ingress", "MB", 150, 130, _megabytes(keys.rss)),
+        _figure(f"{many}: CPU of a look-up", "µs", 10, 5, [keys.cold_ns / 1e3]),
+        _figure(f"{many}: CPU of the same look-up again", "µs", 10, 3, [keys.warm_ns / 1e3]),
+        _figure("a revoked key refused by four ingresses", "ms", 1000, 500, keys.revoked_ms),
+    ]
+
+
+def _megabytes(sizes: Iterable[int]) -> list[float]:
+    return [size / MEGABYTE for size in sizes]
 
 
 def added(found: Findings, load: str, of: Measure, percent: int) -> list[float]:

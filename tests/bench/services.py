@@ -70,13 +70,13 @@ def nexus(directory: Path, upstream: str, models: tuple[str, ...]) -> Iterator[S
     directory.mkdir()
     config, log = directory / "nexus.yaml", directory / "nexus.log"
     config.write_text(_configuration(upstream, models))
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "compose.cli", "up", "--host", "127.0.0.1"]
     command += ["--port", str(port), "--data-dir", str(directory / "data"), "--config", str(config)]
     url = f"http://127.0.0.1:{port}/v1"
     with log.open("w") as output:
         before = time.monotonic()
-        process = _spawn(command, output, _environment())
+        process = _spawn(command, output, environment())
         try:
             _first_answer(process, Target(url, KEY), log)
             yield Started(Service(process, url), time.monotonic() - before)
@@ -97,7 +97,7 @@ def _spawn(
     )  # fmt: skip
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """This environment without what would configure a gateway, and with what Nexus needs."""
     kept = {
         name: value
@@ -219,7 +219,8 @@ def _line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on now."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port

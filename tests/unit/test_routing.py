@@ -54,6 +54,19 @@ def refused(routes: Router, name: str) -> str:
     return info.message
 
 
+def everything(*names: str) -> bool:
+    return True
+
+
+OF_CLIENTS = ProviderConfig(base_url="https://api.openai.com/v1", client_keys="required")
+
+
+def of_clients(**settings: Any) -> Router:
+    """A gateway without a key for OpenAI, whose clients bring their own; and with one for Azure."""
+    providers = {"mock": MOCK, "openai": OF_CLIENTS, "azure": KEYED["azure"], **settings}
+    return Router(Config(providers=providers), CATALOG, Clock(now_ns=lambda: NOON))
+
+
 def test_mock_is_always_there() -> None:
     assert router().plan("mock") == (Target("mock", "mock", "mock", MOCK_PRICE),)
 
@@ -326,8 +339,53 @@ def test_many_names_are_not_remembered_for_ever() -> None:
     assert places(routes.plan("local/model-0")) == ["local/model-0"]
 
 
+def test_a_provider_of_clients_is_used_by_those_who_bring_a_key() -> None:
+    routes = of_clients()
+    assert places(routes.plan("gpt-4o")) == ["azure/gpt-4o-2024-08-06"]
+    assert places(routes.plan("gpt-4o", frozenset({"openai"}))) == ["openai/gpt-4o"]
+    assert places(routes.plan("gpt-4o")) == ["azure/gpt-4o-2024-08-06"], "it is not remembered"
+    assert places(routes.plan("openai/gpt-4.1", frozenset({"openai"}))) == ["openai/gpt-4.1"]
+
+
+def test_a_key_for_a_provider_that_cannot_run_the_model_changes_nothing() -> None:
+    routes = router("openai", "anthropic")
+    assert places(routes.plan("gpt-4o", frozenset({"anthropic"}))) == ["openai/gpt-4o"]
+
+
+def test_among_several_providers_the_one_with_the_clients_key_is_chosen() -> None:
+    routes = router("azure", "openai", "openrouter")
+    brought = frozenset({"openrouter"})
+    assert places(routes.plan("gpt-4o", brought)) == ["openrouter/openai/gpt-4o"]
+
+
+def test_what_runs_only_with_a_clients_key_says_so() -> None:
+    routes = of_clients()
+    assert refused(routes, "openai/gpt-4.1") == (
+        "The model 'openai/gpt-4.1' runs here only with your own key:"
+        " send 'X-Nexus-Provider-Key: openai=<key>'"
+    )
+    assert routes.target("openai/gpt-4.1") is None
+
+
+def test_passing_through_keeps_the_name_and_knows_its_price() -> None:
+    routes = of_clients(target=OF_CLIENTS)
+    (target,) = routes.through("gpt-4o")
+    assert (target.provider, target.engine, target.pool) == ("target", "gpt-4o", "target")
+    assert target.price is not None and target.price == CATALOG.price("openai", "gpt-4o")
+    assert routes.through("ft:gpt-4o:mine::1")[0].price is None
+    assert "target" not in places(routes.plan("gpt-4o"))[0]
+    with pytest.raises(ModelNotFound):
+        routes.through("../admin")
+
+
+def test_a_key_sees_only_the_models_it_may_use() -> None:
+    routes = router("openai", "anthropic", defaults={"coding": "gpt-4o"})
+    listed = models.models(routes, lambda *names: any(name == "gpt-4o" for name in names))
+    assert [row["id"] for row in listed["data"]] == ["gpt-4o"]
+
+
 def test_the_list_of_models_has_the_shape_of_document_003() -> None:
-    listed = models.models(router("anthropic"))
+    listed = models.models(router("anthropic"), everything)
     assert listed["object"] == "list"
     row = next(row for row in listed["data"] if row["id"] == "claude-3.5-sonnet")
     assert row == {
@@ -356,15 +414,15 @@ def test_the_list_of_models_has_the_shape_of_document_003() -> None:
 def test_the_list_has_all_names_and_says_which_can_be_used() -> None:
     entry = ModelConfig(provider="local", max_tokens=99)
     routes = router("openai", "local", models={"mine": entry})
-    rows = {row["id"]: row for row in models.models(routes)["data"]}
+    rows = {row["id"]: row for row in models.models(routes, everything)["data"]}
     assert rows.keys() >= {"mine", "mock", "gpt-4o", "gpt-5-mini", "claude-3-opus"}
-    assert len(rows) == len(models.models(routes)["data"])
+    assert len(rows) == len(models.models(routes, everything)["data"])
     assert {name: rows[name]["available"] for name in ("mine", "gpt-5-mini", "claude-3-opus")} == {
         "mine": True,
         "gpt-5-mini": True,
         "claude-3-opus": False,
     }
-    usable = models.models(routes, only_available=True)["data"]
+    usable = models.models(routes, everything, only_available=True)["data"]
     assert [row["id"] for row in usable] == [name for name, row in rows.items() if row["available"]]
     for row in usable:
         assert routes.plan(row["id"])
