@@ -1,15 +1,30 @@
 """Events as the roles write them, for tests that feed a fold or a ledger."""
 
+import hashlib
 from collections.abc import Callable
 from itertools import count
 from typing import Any
 
+import msgspec
+
+from ledger.reader import Stored
+from schemas import subjects
+from schemas.access import Budget, Key, Project, Secret, Team, moment
 from schemas.errors import ErrorInfo
 from schemas.events import (
+    AccessEvent,
     AttemptAbandoned,
     AttemptFailed,
     AttemptLate,
+    BudgetRemoved,
+    BudgetSet,
     Event,
+    KeyCreated,
+    KeyRevoked,
+    KeyRotated,
+    KeyUpdated,
+    ProjectRemoved,
+    ProjectSet,
     RequestCancelled,
     RequestComplete,
     RequestFailed,
@@ -17,6 +32,10 @@ from schemas.events import (
     RequestRejected,
     RequestStart,
     StreamingStart,
+    TeamRemoved,
+    TeamSet,
+    encode_event,
+    type_of,
 )
 from schemas.ids import rfc3339
 from schemas.usage import Usage
@@ -101,8 +120,83 @@ def attempt_late(call_id: str, at_ns: int = NOON, **fields: Any) -> AttemptLate:
     return _ended(AttemptLate, call_id, at_ns, fields)
 
 
+def a_key(id: str = "key_a", **fields: Any) -> Key:
+    """A key of the shop; its one secret has the digest of `digest_of_text(id)`."""
+    known: dict[str, Any] = {
+        "name": "checkout",
+        "project": "shop",
+        "team": "retail",
+        "secrets": (Secret(digest_of_text(id), "nx-abcd…wxyz"),),
+        "created_at": moment(NOON),
+        "updated_at": moment(NOON),
+    }
+    return Key(id=id, **{**known, **fields})
+
+
+def digest_of_text(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _changed(kind: Callable[..., Any], at_ns: int, fields: dict[str, Any]) -> Any:
+    return kind(**{"event_id": f"event-{next(_numbers)}", "time": rfc3339(at_ns), "v": 1, **fields})
+
+
+def _of_key(kind: Callable[..., Any], key: Key, at_ns: int, fields: dict[str, Any]) -> Any:
+    own = {"key_id": key.id, "project": key.project, "team": key.team, "user": key.user}
+    return _changed(kind, at_ns, {**own, "record": key, **fields})
+
+
+def key_created(key: Key, at_ns: int = NOON, **fields: Any) -> KeyCreated:
+    return _of_key(KeyCreated, key, at_ns, fields)
+
+
+def key_updated(key: Key, at_ns: int = NOON, **fields: Any) -> KeyUpdated:
+    return _of_key(KeyUpdated, key, at_ns, fields)
+
+
+def key_rotated(key: Key, at_ns: int = NOON, **fields: Any) -> KeyRotated:
+    return _of_key(KeyRotated, key, at_ns, fields)
+
+
+def key_revoked(key: Key, at_ns: int = NOON, **fields: Any) -> KeyRevoked:
+    """The key as it is after that."""
+    revoked = msgspec.structs.replace(key, revoked_at=moment(at_ns))
+    return _of_key(KeyRevoked, revoked, at_ns, fields)
+
+
+def project_set(project: Project, at_ns: int = NOON, **fields: Any) -> ProjectSet:
+    return _changed(ProjectSet, at_ns, {"project": project.id, "record": project, **fields})
+
+
+def project_removed(project_id: str, at_ns: int = NOON, **fields: Any) -> ProjectRemoved:
+    return _changed(ProjectRemoved, at_ns, {"project": project_id, **fields})
+
+
+def team_set(team: Team, at_ns: int = NOON, **fields: Any) -> TeamSet:
+    return _changed(TeamSet, at_ns, {"team": team.id, "record": team, **fields})
+
+
+def team_removed(team_id: str, at_ns: int = NOON, **fields: Any) -> TeamRemoved:
+    return _changed(TeamRemoved, at_ns, {"team": team_id, **fields})
+
+
+def budget_set(budget: Budget, at_ns: int = NOON, **fields: Any) -> BudgetSet:
+    return _changed(BudgetSet, at_ns, {"record": budget, **fields})
+
+
+def budget_removed(name: str, at_ns: int = NOON, **fields: Any) -> BudgetRemoved:
+    return _changed(BudgetRemoved, at_ns, {"name": name, **fields})
+
+
+def stored(seq: int, event: Event) -> Stored:
+    """The event as the ledger gives it back."""
+    project = "" if isinstance(event, AccessEvent) else event.project
+    subject = subjects.ledger(writer_of(event), project, type_of(event))
+    return Stored(seq=seq, subject=subject, data=encode_event(event))
+
+
 def writer_of(event: Event) -> str:
     """The role that writes such an event."""
-    if isinstance(event, RequestStart | RequestRejected):
+    if isinstance(event, RequestStart | RequestRejected | AccessEvent):
         return "ingress"
     return "governor" if isinstance(event, RequestLost) else "worker"
