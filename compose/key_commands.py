@@ -11,6 +11,7 @@ from compose import admin, arguments
 from compose.arguments import read_by
 from compose.commands import Commands
 
+_LONGEST_PAGE = 1000
 _KEY_EXAMPLES = """\
   nexus keys create --name my-app                              may use every model
   nexus keys create --project shop --model 'gpt-4o*' --expires 30d --budget month=100
@@ -48,8 +49,9 @@ def create_key(quiet: bool, as_json: bool, **chosen: Any) -> None:
 @click.option("--user", metavar="ID", help="Only those of this user.")
 @click.option("--status", type=click.Choice(["active", "expired", "revoked"]),
               help="Only those in this state.")  # fmt: skip
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many [100].")
-@click.option("--all", "everything", is_flag=True, help="All, in pages of --limit.")
+@click.option("--limit", type=click.IntRange(1, _LONGEST_PAGE), metavar="N",
+              help="At most so many [100].")  # fmt: skip
+@click.option("--all", "everything", is_flag=True, help="All, in pages of --limit [1000].")
 @options.as_json
 def list_keys(everything: bool, as_json: bool, **filters: Any) -> None:
     """List keys.
@@ -62,6 +64,8 @@ def list_keys(everything: bool, as_json: bool, **filters: Any) -> None:
     empty = "There are no keys yet. Make one: nexus keys create --name my-app"
     if wanted.keys() - {"limit"}:
         empty = "No key is like that; `nexus keys list` shows all."
+    if everything:
+        wanted.setdefault("limit", _LONGEST_PAGE)
     admin.show_list(
         "keys", views.Page[views.Record], views.keys, wanted,
         empty=empty, as_json=as_json, everything=everything,

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 import pytest
 
@@ -18,7 +19,10 @@ from schemas.config import Config, ModelConfig, ProviderConfig
 
 ROOT = Path(__file__).parents[2]
 OURS = ("NEXUS_", "GATEWAY_", "UNIFIED_GATEWAY_", "ADMIN_TOKEN", "CONFIG_PATH", "PORT")
-COMMANDS = ["up", "ingress", "worker", "governor", "analytics", "check", "sql", "tail", "version"]
+COMMANDS = [
+    "up", "ingress", "worker", "governor", "analytics", "check",
+    "keys", "projects", "teams", "budget", "sql", "tail", "version",
+]  # fmt: skip
 
 
 def run(*arguments: str, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
@@ -47,9 +51,21 @@ def test_help_explains_every_command_with_examples(flag: str) -> None:
 
 def test_every_command_has_help_of_its_own_and_none_is_hidden() -> None:
     assert list(nexus.commands) == COMMANDS
-    for command in nexus.commands.values():
+    groups = [one for one in nexus.commands.values() if isinstance(one, click.Group)]
+    assert [group.name for group in groups] == ["keys", "projects", "teams", "budget"]
+    for command in (*nexus.commands.values(), *(c for g in groups for c in g.commands.values())):
         assert command.help
         assert not command.hidden
+        if not isinstance(command, click.Group):
+            options = [one for one in command.params if isinstance(one, click.Option)]
+            assert all(option.help for option in options), command.name
+
+
+def test_the_help_of_a_group_is_short_and_has_examples() -> None:
+    for group in ("keys", "projects", "teams", "budget"):
+        told = run(group, "--help").stdout
+        assert "...\n" not in told.partition("Commands:")[2], "an explanation was cut off"
+        assert f"  nexus {group} " in told.partition("Examples:")[2]
 
 
 def test_help_loads_nothing_that_only_a_role_needs() -> None:
@@ -93,7 +109,9 @@ def test_a_worker_for_an_unknown_pool_is_refused_with_the_known_ones(tmp_path: P
     assert "mock" in result.stderr
 
 
-@pytest.mark.parametrize("arguments", [("sql", "select 1"), ("tail",)])
+@pytest.mark.parametrize(
+    "arguments", [("sql", "select 1"), ("tail",), ("keys", "list"), ("budget", "list")]
+)
 def test_without_a_gateway_the_message_says_what_to_do(
     arguments: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -108,16 +126,17 @@ def test_without_a_gateway_the_message_says_what_to_do(
 
 def test_the_address_of_the_gateway_comes_from_the_environment(tmp_path: Path) -> None:
     env = {"NEXUS_URL": "https://gateway.example/", "NEXUS_TOKEN": "nx-1"}
-    assert address(env) == ("https://gateway.example", "nx-1")
+    assert address(env) == ("https://gateway.example", "nx-1", "NEXUS_TOKEN")
 
 
 def test_without_a_token_the_kept_admin_token_is_used_else_the_development_key(
     tmp_path: Path,
 ) -> None:
     env = {"NEXUS_DATA_DIR": str(tmp_path)}
-    assert address(env) == ("http://127.0.0.1:8080", "dev-key")
+    assert address(env)[:2] == ("http://127.0.0.1:8080", "dev-key")
+    assert "no NEXUS_TOKEN" in address(env).origin
     made = admin_token("", tmp_path)
-    assert address(env).token == made.value
+    assert address(env)[1:] == (made.value, str(tmp_path / "admin_token"))
 
 
 def test_an_admin_token_is_made_once_and_kept_for_the_owner_only(tmp_path: Path) -> None:
@@ -252,6 +271,40 @@ def test_a_table_is_aligned_and_cannot_steer_the_terminal() -> None:
 def test_csv_and_json_keep_the_values_as_they_are() -> None:
     assert show.rows(ANSWER, "csv") == 'model,calls,cost\ngpt-4o,12,0.5\n"m\x1b[31m,x",3,\n'
     assert msgspec.json.decode(show.rows(ANSWER, "json"), type=Answer) == ANSWER
+
+
+HEADER = ("id", "name", "models", "user")
+CELLS = [
+    ["key_0001", "the shop of the north", "gpt-4o*, claude-*", ""],
+    ["key_0002", "\x1b]0;owned\x07", "*", ""],
+]
+
+
+def test_a_table_fits_the_terminal_without_cutting_what_is_copied_from_it() -> None:
+    assert show.table(HEADER, CELLS, 30).splitlines() == [
+        "id        name       models",
+        "--------  ---------  ---------",
+        "key_0001  the shop…  gpt-4o*,…",
+        "key_0002  �]0;owne…  *",
+    ]
+    assert max(map(len, show.table(HEADER, CELLS, 9).splitlines())) == 24, "the least it can be"
+    assert "the shop of the north" in show.table(HEADER, CELLS, None)
+
+
+def test_lines_of_a_record_leave_out_what_is_not_set_and_cannot_steer_the_terminal() -> None:
+    told = show.record({"id": "key_0001", "name": "", "models": "a\n\x9b31m"})
+    assert told == "id      key_0001\nmodels  a��31m\n"
+
+
+def test_the_line_to_paste_survives_a_shell(tmp_path: Path) -> None:
+    line = show.curl("http://127.0.0.1:1/it's", "nx-1", "it's $HOME `id`")
+    words = subprocess.run(
+        ["sh", "-c", line.replace("curl ", "printf '%s\\n' ", 1)], capture_output=True, text=True
+    )
+    url, *_, body = words.stdout.splitlines()
+    assert url == "http://127.0.0.1:1/it's/v1/chat/completions"
+    assert msgspec.json.decode(body)["model"] == "it's $HOME `id`"
+    assert show.curl("http://h", "nx-1", None).startswith("curl http://h/v1/models -H")
 
 
 def test_an_event_is_one_line_with_time_type_model_and_what_came_of_it() -> None:
