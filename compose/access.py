@@ -18,7 +18,7 @@ _OTHER_IDS = ("key_", "jwt_", "client_")
 _HMAC = ("HS256", "HS384", "HS512")
 _SIGNATURES = (
     *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
-    *("ES256", "ES384", "ES512", "EdDSA"),
+    *("ES256", "ES384", "ES512", "ES256K", "EdDSA"),
 )
 
 

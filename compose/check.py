@@ -18,7 +18,10 @@ DEFAULT_ORIGIN = "default"
 
 
 def describe(config: Config, origins: Mapping[str, str]) -> str:
-    """One line per value: `path = value  (origin)`; secrets are `set` or `unset`, never shown."""
+    """One line per value: `path = value  (origin)`; secrets are `set` or `unset`, never shown.
+
+    What is `none` is empty, what is `unset` is left to other settings or without a bound.
+    """
     rows = [
         (dotted(path), _shown(path, value), _origin(path, origins))
         for path, value in _values(config, ())
@@ -55,7 +58,9 @@ def _shown(path: PathTo, value: Any) -> str:
     if is_secret(path):
         count = f" ({len(value)})" if isinstance(value, tuple) and value else ""
         return f"set{count}" if value else "unset"
-    if value is None or value in ("", (), {}):
+    if value is None:
+        return "unset"
+    if value in ("", (), {}):
         return "none"
     if _is_headers(path):
         return f"set ({', '.join(sorted(value))})"

@@ -145,9 +145,9 @@ def _moment(value: Any) -> Any:
         return value
     try:
         when = datetime.fromisoformat(value)
-    except ValueError:
+        return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+    except (ValueError, OverflowError):
         return value
-    return when if when.tzinfo is not None else when.replace(tzinfo=UTC)
 
 
 def _explained(message: str, value: Any, kind: Any, path: PathTo) -> str:

@@ -85,7 +85,8 @@ def load(path: str | None, env: Mapping[str, str], overrides: Mapping[str, Any])
     usable = dict(chosen.usable)
     if config.target_url:
         usable[PASS_THROUGH] = _target(config.target_url, declared)
-        layers.origins[f"providers.{PASS_THROUGH}"] = layers.origins["target_url"]
+        layers.origins[f"providers.{PASS_THROUGH}.base_url"] = layers.origins["target_url"]
+        layers.origins[f"providers.{PASS_THROUGH}.client_keys"] = "target_url"
     config = msgspec.structs.replace(config, providers=usable)
     if not access.is_configured(config) and is_loopback(config.host):
         config = msgspec.structs.replace(config, api_keys=(DEV_KEY,))

@@ -273,6 +273,23 @@ def test_a_restart_keeps_the_admin_token_and_the_ledger_and_shows_neither(tmp_pa
         assert up.stop() == 0
 
 
+def test_the_server_secret_is_made_once_given_to_every_role_and_never_shown(tmp_path: Path) -> None:
+    secrets = []
+    for _ in range(2):
+        with running(tmp_path / "up") as up:
+            up.complete()
+            secrets.append((up.data / "secret").read_text().strip())
+            roles = [pid for pid, line in processes_of(up.process.pid).items() if "cli" in line]
+            given = [Path(f"/proc/{pid}/environ").read_text().split("\0") for pid in roles]
+            assert len(given) == len(ROLES)
+            assert all(f"NEXUS_SECRET={secrets[0]}" in variables for variables in given)
+            assert up.stop() == 0
+            assert secrets[0] not in up.out + json.dumps(up.logs)
+            assert "NEXUS_SECRET" not in up.out
+    assert secrets[0] == secrets[1]
+    assert (tmp_path / "up/data/secret").stat().st_mode & 0o777 == 0o600
+
+
 def test_several_ingresses_and_workers_share_one_port(tmp_path: Path) -> None:
     with running(tmp_path / "up", "--port", "0", "--ingress", "2", "--workers", "2") as up:
         up.serving()

@@ -1,9 +1,7 @@
 """Settings: what the documents write is accepted, what is wrong is named with its place and a way
 out, and no secret is ever shown."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,10 +10,11 @@ from hypothesis import strategies as st
 from compose import environment
 from compose.check import describe
 from compose.notices import NO_SECRET
-from compose.settings import ConfigError, Loaded, load
+from compose.settings import ConfigError, load
 from ingress.routing import Router
 from schemas.catalog import Catalog
 from schemas.config import Config
+from tests.given_settings import complaint, complaint_of, from_env, from_yaml
 
 SAMPLE = Path(__file__).parents[2] / "config" / "models.yaml"
 DOCUMENT_001 = """
@@ -76,21 +75,6 @@ models:
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def from_yaml(text: str, env: Mapping[str, str] | None = None, **overrides: Any) -> Loaded:
-    Path("given.yaml").write_text(text, encoding="utf-8")
-    return load("given.yaml", env or {}, overrides)
-
-
-def from_env(**env: str) -> Loaded:
-    return load(None, env, {})
-
-
-def complaint(text: str, env: Mapping[str, str] | None = None, **overrides: Any) -> str:
-    with pytest.raises(ConfigError) as caught:
-        from_yaml(text, env, **overrides)
-    return str(caught.value)
 
 
 def test_nothing_set_is_a_working_gateway_on_loopback() -> None:
@@ -366,9 +350,7 @@ def test_variables_of_all_documents_are_read(
     ],
 )
 def test_a_wrong_variable_is_named(variable: str, text: str, message: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        from_env(**{variable: text})
-    assert str(caught.value).startswith(message)
+    assert complaint_of({variable: text}).startswith(message)
 
 
 def test_upstreams_of_document_004_are_providers_and_models() -> None:
@@ -511,6 +493,10 @@ def test_a_child_with_the_overrides_as_variables_loads_the_same_config() -> None
         "bus.password": "p",
         "admin_token": "t",
         "api_keys": ["k1", "k2"],
+        "secret": ("s" * 16, "t" * 16),
+        "target_url": "https://api.example",
+        "jwt.secret": "j",
+        "jwt.algorithms": ["HS256", "HS384"],
     }
     parent = load(None, {"NEXUS_PORT": "1"}, overrides).config
     child = load(None, {"NEXUS_PORT": "1", **environment.for_child(overrides)}, {}).config
