@@ -20,7 +20,7 @@ from schemas.ids import Clock
 
 __all__ = ["Authenticator", "Feed", "Headers", "Kind", "Principal"]
 
-_HELD = 10_000
+_HELD = 4096
 _LONGEST = 16 * 1024
 _LONGEST_APP = 128
 
@@ -108,7 +108,8 @@ class Authenticator:
         self._admin = {_digest(config.admin_token.encode())} if config.admin_token else set()
         opens = registry.configured.opens
         self._configured = {_digest(text.encode()): key_id for text, key_id in opens.items()}
-        self._lengths = {len(text.encode()) for text in (*opens, config.admin_token)}
+        # Their lengths may be found out by the time it takes, nothing else.
+        self._lengths = {len(text.encode()) for text in (*opens, config.admin_token) if text}
         self._held: dict[bytes, Principal] = {}
         self._version = -1
 
@@ -157,90 +158,96 @@ class Authenticator:
         if key is None:
             return refusals.unknown() if self._is_complete() else None
         if not principal.secret:
-            return self._refusal(key, None)
-        shown = [one for one in key.secrets if _name_of(one) == principal.secret]
-        return self._refusal(key, shown[0]) if shown else refusals.rotated(None)
+            return self._refusal(key, None, _end_of(key, None))
+        for secret in key.secrets:
+            if _name_of(secret) == principal.secret:
+                return self._refusal(key, secret, _end_of(key, secret))
+        return refusals.rotated(None)
 
     def hold_any(self, text: bytes) -> bool:
         """Whether a word of the text is a configured key, or begins like any key of ours."""
         return any(
             word.startswith(OUR_PREFIX)
-            or (len(word) in self._lengths and self._is_configured(_digest(word)))
+            or (len(word) in self._lengths and self._is_ours(_digest(word)))
             for word in words(text)
         )
 
     async def _principal(self, text: bytes, may_pass: bool) -> Principal:
-        digest = _digest(text)
-        held = self._remembered(digest)
-        if held is not None:
-            return held
-        if digest in self._admin:
-            return _ADMIN
-        if digest in self._configured:
-            key = self._registry.configured.keys[self._configured[digest]]
-            return self._remember(digest, self._opened(key, None))
+        if len(text) in self._lengths:
+            digest = _digest(text)
+            if digest in self._admin:
+                return _ADMIN
+            if digest in self._configured:
+                return self._of_configured(digest)
         if text.startswith(OUR_PREFIX):
-            return self._remember(digest, self._opened(*self._owner(text)))
+            return self._of_virtual(text)
         if may_pass and self._passes_through and is_client_key(text):
-            return self._client(text)
+            return self._of_client(text)
         if self._tokens is not None and is_token(text):
-            return self._bound(await self._tokens.verify(text, digest), kind="jwt")
+            token = await self._tokens.verify(text)
+            return self._bound(token.key, "jwt", token.until_ns)
         if len(text) > _LONGEST:
             raise refusals.too_long()
         raise refusals.unknown() if is_visible(text) else refusals.unreadable()
 
-    def _owner(self, text: bytes) -> tuple[Key, Secret]:
-        """The virtual key that the text opens. Raises Unauthenticated, Unavailable."""
-        if not is_well_formed(text):
-            raise refusals.mistyped()
+    def _of_configured(self, digest: bytes) -> Principal:
+        key = self._registry.configured.keys[self._configured[digest]]
+        return self._remembered(digest) or self._remember(digest, self._opened(key, None))
+
+    def _of_virtual(self, text: bytes) -> Principal:
+        """Whoever has a virtual key. Raises Unauthenticated, Unavailable."""
         for digest in self._secret.digests(text):
+            held = self._remembered(digest)
+            if held is not None:
+                return held
             owner = self._registry.owner(digest)
             if owner is not None:
-                return owner
+                return self._remember(digest, self._opened(*owner))
+        if not is_well_formed(text):
+            raise refusals.mistyped()
         raise refusals.unknown() if self._is_complete() else refusals.away()
 
+    def _of_client(self, text: bytes) -> Principal:
+        """Whoever comes with a key of its own for `target_url`: known by the key's digest."""
+        digest = self._secret.digest(text) if self._secret.available else _digest(text)
+        return Principal(Tenant(key_id=f"client_{digest.hex()[:12]}"), kind="client")
+
     def _opened(self, key: Key, secret: Secret | None) -> Principal:
-        refusal = self._refusal(key, secret)
+        until_ns = _end_of(key, secret)
+        refusal = self._refusal(key, secret, until_ns)
         if refusal is not None:
             raise refusal
-        return self._bound(key, secret)
+        return self._bound(key, "key", until_ns, _name_of(secret) if secret else "")
 
-    def _refusal(self, key: Key, secret: Secret | None) -> Unauthenticated | None:
+    def _refusal(
+        self, key: Key, secret: Secret | None, until_ns: int | None
+    ) -> Unauthenticated | None:
         """Why a key opens nothing any more."""
-        now = self._clock.now_ns()
         if key.revoked_at is not None:
             return refusals.revoked(key.revoked_at)
-        if key.expires_at is not None and nanoseconds(key.expires_at) <= now:
+        if until_ns is None or until_ns > self._clock.now_ns():
+            return None
+        if key.expires_at is not None and nanoseconds(key.expires_at) == until_ns:
             return refusals.expired(key.expires_at)
-        if secret is not None and secret.until is not None and nanoseconds(secret.until) <= now:
-            return refusals.rotated(secret.until)
-        return None
+        return refusals.rotated(secret.until if secret is not None else None)
 
-    def _bound(self, key: Key, secret: Secret | None = None, kind: Kind = "key") -> Principal:
+    def _bound(self, key: Key, kind: Kind, until_ns: int | None, secret: str = "") -> Principal:
         """The principal of a key, with what its project and its team add."""
         project = self._registry.project(key.project) if key.project else None
         team_id = key.team or (project.team if project is not None else "")
         team = self._registry.team(team_id) if team_id else None
         holders = [holder for holder in (key, project, team) if holder is not None]
-        ends = [
-            end for end in (key.expires_at, secret.until if secret else None) if end is not None
-        ]
         return Principal(
             Tenant(key.id, key.project, team_id, key.user, key.name),
             kind=kind,
-            models=tuple(one.allowed_models for one in holders if one.allowed_models is not None),
-            tier=next((one.tier for one in holders if one.tier), ""),
-            limits=tuple(one.limits for one in holders if one.limits is not None),
+            models=tuple([one.allowed_models for one in holders if one.allowed_models is not None]),
+            tier=key.tier or (project.tier if project else "") or (team.tier if team else ""),
+            limits=tuple([one.limits for one in holders if one.limits is not None]),
             on_disconnect=key.on_disconnect,
             payloads=key.payloads or (project.payloads if project is not None else None),
-            until_ns=min(map(nanoseconds, ends)) if ends else None,
-            secret=_name_of(secret) if secret else "",
+            until_ns=until_ns,
+            secret=secret,
         )
-
-    def _client(self, text: bytes) -> Principal:
-        """Whoever comes with a key of its own for `target_url`: known by the key's digest."""
-        digest = self._secret.digest(text) if self._secret.available else _digest(text)
-        return Principal(Tenant(key_id=f"client_{digest.hex()[:12]}"), kind="client")
 
     def _remembered(self, digest: bytes) -> Principal | None:
         if self._version != self._registry.version:
@@ -253,7 +260,7 @@ class Authenticator:
 
     def _remember(self, digest: bytes, principal: Principal) -> Principal:
         if len(self._held) >= _HELD:
-            del self._held[next(iter(self._held))]
+            self._held.clear()
         self._held[digest] = principal
         return principal
 
@@ -261,12 +268,20 @@ class Authenticator:
         """Whether a key that is not in the registry does not exist."""
         return self._feed.loaded and self._feed.fresh
 
-    def _is_configured(self, digest: bytes) -> bool:
+    def _is_ours(self, digest: bytes) -> bool:
         return digest in self._configured or digest in self._admin
 
 
 def _digest(text: bytes) -> bytes:
     return hashlib.sha256(text).digest()
+
+
+def _end_of(key: Key, secret: Secret | None) -> int | None:
+    """When the key, or this secret of it, ends of itself; nanoseconds since 1970."""
+    until = key.expires_at
+    if secret is not None and secret.until is not None:
+        until = secret.until if until is None else min(until, secret.until)
+    return None if until is None else nanoseconds(until)
 
 
 def _name_of(secret: Secret) -> str:

@@ -56,7 +56,9 @@ class _Claims(msgspec.Struct):
     models: _Texts | None = None
 
 
-class _Verified(NamedTuple):
+class Verified(NamedTuple):
+    """A token as the key that it stands for, and when it ends, in nanoseconds since 1970."""
+
     key: Key
     until_ns: int
 
@@ -93,7 +95,7 @@ class Tokens:
                 f"jwt.algorithms: none of {', '.join(config.algorithms)} goes with the key that is"
                 " given: HS* need jwt.secret, RS*, PS*, ES* and EdDSA a public key or a JWKS URL"
             )
-        self._verified: dict[bytes, _Verified] = {}
+        self._verified: dict[bytes, Verified] = {}
         self._version = 0
 
     def start(self) -> None:
@@ -105,23 +107,24 @@ class Tokens:
         if self._jwks is not None:
             await self._jwks.close()
 
-    async def verify(self, token: bytes, digest: bytes) -> Key:
-        """What a token says, as a key that nobody keeps; `digest` is the token's SHA-256.
+    async def verify(self, token: bytes) -> Verified:
+        """What a token says.
 
         Raises Unauthenticated with the reason, Unavailable while the issuer's keys are away.
         """
         if self._jwks is not None and self._jwks.version != self._version:
             self._version = self._jwks.version
             self._verified.clear()
+        digest = hashlib.sha256(token).digest()
         verified = self._verified.get(digest)
         if verified is None:
             verified = self._accept(await self._signed(token))
             if len(self._verified) >= _KEPT:
-                del self._verified[next(iter(self._verified))]
+                self._verified.clear()
             self._verified[digest] = verified
         elif verified.until_ns <= self._clock.now_ns():
             raise refusals.token_expired()
-        return verified.key
+        return verified
 
     async def _signed(self, token: bytes) -> bytes:
         """The claims of a token whose signature is good."""
@@ -152,7 +155,7 @@ class Tokens:
             raise refusals.token("it does not name its key (kid), and its issuer has several")
         raise refusals.token("its issuer has no such key (kid)")
 
-    def _accept(self, payload: bytes) -> _Verified:
+    def _accept(self, payload: bytes) -> Verified:
         """The key that a signed payload stands for, if it is for here and now."""
         try:
             claims = _decode_claims(payload)
@@ -173,7 +176,7 @@ class Tokens:
             allowed_models=_models(claims.models),
             expires_at=moment(until_ns),
         )
-        return _Verified(key, until_ns)
+        return Verified(key, until_ns)
 
     def _check_times(self, claims: _Claims) -> None:
         now, leeway = self._clock.now_ns() / 1e9, self._config.leeway

@@ -33,6 +33,8 @@ Metadata = Annotated[
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 _Rate = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000_000)]
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 BUILT_IN_TIERS = ("free", "pro", "enterprise")
 
 
@@ -194,5 +196,5 @@ def moment(now_ns: int) -> datetime:
 
 def nanoseconds(when: datetime) -> int:
     """The other way."""
-    seconds = int(when.replace(microsecond=0).timestamp())
-    return seconds * 1_000_000_000 + when.microsecond * 1000
+    since = when - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1000
