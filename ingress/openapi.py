@@ -132,6 +132,7 @@ def described(
     refused = sorted({*_OF_ALL, *errors, *(_OF_BODIES if body is not None else ())})
     return {
         "operation_id": operation,
+        "summary": operation.replace("_", " ").capitalize(),
         "status_code": status,
         "response_class": Response,
         "responses": {

@@ -1,12 +1,14 @@
-"""Budgets as events: decided on what the registry holds, without I/O."""
+"""Budgets as events, each decided on what the registry holds."""
 
+from collections.abc import Iterable
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
 
-from ingress.admin.desk import Author, declared, missing
+from ingress.admin.desk import Author, Desk, declared, missing
 from ledger.access.registry import Registry
-from schemas.access import Budget, BudgetScope, BudgetTerms, budget_of
+from schemas.access import Budget, BudgetScope, BudgetTerms, budget_name, budget_of
 from schemas.errors import InvalidRequest
 from schemas.events import BudgetRemoved, BudgetSet
 
@@ -27,6 +29,19 @@ def budget_set(
     if before is not None:
         budget = msgspec.structs.replace(budget, created_at=before.created_at)
     return BudgetSet(**author.signs(), **_tenant(budget), record=budget)
+
+
+async def begin_budgets(
+    desk: Desk, scope: BudgetScope, id: str, budgets: Iterable[BudgetTerms], author: Author
+) -> None:
+    """The budgets of a record that is about to be made. Raises InvalidRequest, Unavailable.
+
+    They come before it: made without them, because of a crash in between, it would have no bounds.
+    """
+    for terms in budgets:
+        name = budget_name(scope, id, terms.period)
+        decide = partial(budget_begun, scope=scope, id=id, terms=terms, author=author)
+        await desk.change(name, decide)
 
 
 def budget_begun(

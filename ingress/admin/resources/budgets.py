@@ -1,7 +1,6 @@
 """`/admin/budgets`: what a key, a user, a project, a team or all together may cost in a period."""
 
 from functools import partial
-from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
@@ -16,10 +15,10 @@ from schemas.access import BudgetScope, BudgetSettings, budget_name
 def routes(desk: Desk) -> APIRouter:
     """`/admin/budgets`."""
     api = APIRouter(prefix="/budgets")
-    Admin = Annotated[Author, Depends(desk.admit)]
+    admin = Depends(desk.admit)
 
     @api.post("", **described("set_budget", BudgetView, body=BudgetSettings))
-    async def set_(request: Request, author: Admin) -> Response:
+    async def set_(request: Request, author: Author = admin) -> Response:
         """Set the budget of a scope, id and period, in place of the one that may be there."""
         asked = bodies.decode(await desk.body(request), BudgetSettings)
         if asked.scope == "global" and asked.id:
@@ -51,7 +50,7 @@ def routes(desk: Desk) -> APIRouter:
         return desk.answer(budget_view(budget, desk.registry.configured))
 
     @api.delete("/{name:path}", **described("delete_budget", Removed, errors=(404,)))
-    async def remove(name: str, author: Admin) -> Response:
+    async def remove(name: str, author: Author = admin) -> Response:
         """Forget a budget. What was spent stays in the ledger."""
         await desk.change(name, partial(budget_removed, name=name, author=author))
         return desk.answer(Removed("budget", name, True))

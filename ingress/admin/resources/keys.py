@@ -8,7 +8,7 @@ import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from ingress.admin import bodies, checks
-from ingress.admin.budget_events import Budgets, budget_begun
+from ingress.admin.budget_events import Budgets, begin_budgets
 from ingress.admin.desk import Author, Desk, Page, unhurried
 from ingress.admin.key_events import (
     found,
@@ -43,20 +43,17 @@ class Rotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def routes(desk: Desk) -> APIRouter:
     """`/admin/keys`."""
     api = APIRouter(prefix="/keys")
-    Admin = Annotated[Author, Depends(desk.admit)]
+    admin = Depends(desk.admit)
 
     @api.post("", **described("create_key", OpenedKeyView, status=201, body=NewKey))
-    async def create(request: Request, author: Admin) -> Response:
+    async def create(request: Request, author: Author = admin) -> Response:
         """Make a key. Its text is in this answer and nowhere else, ever."""
         new = bodies.decode(await desk.body(request), NewKey)
         checks.one_per_period(new.budgets)
         chosen = checks.settings(bodies.fields_of(new, KeySettings), desk.config, author.now())
         fresh = _fresh_secret(desk)
         id = f"key_{desk.clock.entropy(8).hex()}"
-        # First the budgets: a key without them would be one without bounds.
-        for terms in new.budgets:
-            decide = partial(budget_begun, scope="key", id=id, terms=terms, author=author)
-            await desk.change(id, decide)
+        await begin_budgets(desk, "key", id, new.budgets, author)
         make = partial(
             key_created, id=id, settings=chosen, secret=fresh.secret, pepper=fresh.pepper
         )
@@ -65,7 +62,7 @@ def routes(desk: Desk) -> APIRouter:
 
     @api.get("", **described("list_keys", Page[KeyView]))
     async def show_all(
-        author: Admin,
+        author: Author = admin,
         project: str = "",
         team: str = "",
         user: str = "",
@@ -98,7 +95,7 @@ def routes(desk: Desk) -> APIRouter:
         return desk.answer(await _view(desk, found(desk.registry, id)))
 
     @api.patch("/{id}", **described("update_key", KeyView, body=KeySettings, errors=(404,)))
-    async def update(id: str, request: Request, author: Admin) -> Response:
+    async def update(id: str, request: Request, author: Author = admin) -> Response:
         """Change what is given and leave the rest; null goes back to the default."""
         given = bodies.changes(await desk.body(request), KeySettings)
         key = living(desk.registry, id)
@@ -111,7 +108,7 @@ def routes(desk: Desk) -> APIRouter:
     @api.post(
         "/{id}/rotate", **described("rotate_key", OpenedKeyView, body=Rotation, errors=(404,))
     )
-    async def rotate(id: str, request: Request, author: Admin) -> Response:
+    async def rotate(id: str, request: Request, author: Author = admin) -> Response:
         """Give the key a new text. The old one stays good for `grace_seconds`, a day by default."""
         grace = bodies.decode(await desk.body(request), Rotation).grace_seconds
         living(desk.registry, id)
@@ -121,7 +118,7 @@ def routes(desk: Desk) -> APIRouter:
         return desk.answer(opened(await _view(desk, event.record), fresh.text))
 
     @api.post("/{id}/revoke", **described("revoke_key", KeyView, errors=(404,)))
-    async def revoke(id: str, author: Admin) -> Response:
+    async def revoke(id: str, author: Author = admin) -> Response:
         """End the key, everywhere within a second and for ever."""
         key = found(desk.registry, id)
         if key.revoked_at is None:

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 from fastapi import APIRouter, Depends, Request, Response
 
 from ingress.admin import bodies, checks
-from ingress.admin.budget_events import Budgets, budget_begun
+from ingress.admin.budget_events import Budgets, begin_budgets
 from ingress.admin.desk import Author, Desk, Page, Removed, already_there, declared, missing
 from ingress.admin.views import ProjectView, project_view
 from ingress.openapi import described
@@ -27,19 +27,17 @@ class NewProject(ProjectSettings, frozen=True, kw_only=True):
 def routes(desk: Desk) -> APIRouter:
     """`/admin/projects`."""
     api = APIRouter(prefix="/projects")
-    Admin = Annotated[Author, Depends(desk.admit)]
+    admin = Depends(desk.admit)
 
     @api.post("", **described("create_project", ProjectView, status=201, body=NewProject))
-    async def create(request: Request, author: Admin) -> Response:
+    async def create(request: Request, author: Author = admin) -> Response:
         """Set up a project. Keys may name it before and without that."""
         new = bodies.decode(await desk.body(request), NewProject)
         checks.not_empty("id", new.id)
         checks.one_per_period(new.budgets)
         chosen = checks.settings(bodies.fields_of(new, ProjectSettings), desk.config, author.now())
         _vacant(desk.registry, new.id)
-        for terms in new.budgets:
-            begin = partial(budget_begun, scope="project", id=new.id, terms=terms, author=author)
-            await desk.change(new.id, begin)
+        await begin_budgets(desk, "project", new.id, new.budgets, author)
         make = partial(project_created, id=new.id, settings=chosen, author=author)
         event = await desk.change(new.id, make)
         return desk.answer(await _view(desk, event.record), status=201)
@@ -62,7 +60,7 @@ def routes(desk: Desk) -> APIRouter:
         "/{id:path}",
         **described("update_project", ProjectView, body=ProjectSettings, errors=(404,)),
     )
-    async def update(id: str, request: Request, author: Admin) -> Response:
+    async def update(id: str, request: Request, author: Author = admin) -> Response:
         """Change what is given and leave the rest; null goes back to the default."""
         given = bodies.changes(await desk.body(request), ProjectSettings)
         project = changeable(desk.registry, id)
@@ -73,7 +71,7 @@ def routes(desk: Desk) -> APIRouter:
         return desk.answer(await _view(desk, project))
 
     @api.delete("/{id:path}", **described("delete_project", Removed, errors=(404,)))
-    async def remove(id: str, author: Admin) -> Response:
+    async def remove(id: str, author: Author = admin) -> Response:
         """Forget a project that no active key is bound to. Its budgets stay."""
         changeable(desk.registry, id)
         await checks.unused(

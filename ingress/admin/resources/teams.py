@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 from fastapi import APIRouter, Depends, Request, Response
 
 from ingress.admin import bodies, checks
-from ingress.admin.budget_events import Budgets, budget_begun
+from ingress.admin.budget_events import Budgets, begin_budgets
 from ingress.admin.desk import Author, Desk, Page, Removed, already_there, declared, missing
 from ingress.admin.views import TeamView, team_view
 from ingress.openapi import described
@@ -27,19 +27,17 @@ class NewTeam(TeamSettings, frozen=True, kw_only=True):
 def routes(desk: Desk) -> APIRouter:
     """`/admin/teams`."""
     api = APIRouter(prefix="/teams")
-    Admin = Annotated[Author, Depends(desk.admit)]
+    admin = Depends(desk.admit)
 
     @api.post("", **described("create_team", TeamView, status=201, body=NewTeam))
-    async def create(request: Request, author: Admin) -> Response:
+    async def create(request: Request, author: Author = admin) -> Response:
         """Set up a team. Keys may name it before and without that."""
         new = bodies.decode(await desk.body(request), NewTeam)
         checks.not_empty("id", new.id)
         checks.one_per_period(new.budgets)
         chosen = checks.settings(bodies.fields_of(new, TeamSettings), desk.config, author.now())
         _vacant(desk.registry, new.id)
-        for terms in new.budgets:
-            begin = partial(budget_begun, scope="team", id=new.id, terms=terms, author=author)
-            await desk.change(new.id, begin)
+        await begin_budgets(desk, "team", new.id, new.budgets, author)
         make = partial(team_created, id=new.id, settings=chosen, author=author)
         event = await desk.change(new.id, make)
         return desk.answer(await _view(desk, event.record), status=201)
@@ -59,7 +57,7 @@ def routes(desk: Desk) -> APIRouter:
         return desk.answer(await _view(desk, found(desk.registry, id)))
 
     @api.patch("/{id:path}", **described("update_team", TeamView, body=TeamSettings, errors=(404,)))
-    async def update(id: str, request: Request, author: Admin) -> Response:
+    async def update(id: str, request: Request, author: Author = admin) -> Response:
         """Change what is given and leave the rest; null goes back to the default."""
         given = bodies.changes(await desk.body(request), TeamSettings)
         team = changeable(desk.registry, id)
@@ -70,7 +68,7 @@ def routes(desk: Desk) -> APIRouter:
         return desk.answer(await _view(desk, team))
 
     @api.delete("/{id:path}", **described("delete_team", Removed, errors=(404,)))
-    async def remove(id: str, author: Admin) -> Response:
+    async def remove(id: str, author: Author = admin) -> Response:
         """Forget a team that no active key is bound to, by itself or by its project. Its budgets
         stay."""
         changeable(desk.registry, id)
