@@ -33,6 +33,11 @@ def registry_of(*events: Event) -> Registry:
     return registry
 
 
+def ids_of(registry: Registry) -> list[str]:
+    keys = registry.keys()
+    return [key.id for key in keys]
+
+
 def budget(
     scope: Any = "project", id: str = "shop", period: Any = "month", nano: int = 5
 ) -> Budget:
