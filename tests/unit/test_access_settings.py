@@ -732,3 +732,11 @@ def test_the_description_has_all_of_it_and_no_secret_of_any_kind() -> None:
         "bus.tls_key": ("key.pem", "environment NEXUS_NATS_TLS_KEY"),
     }
     assert {path: lines.get(path) for path in expected} == expected
+
+
+def test_the_sample_in_the_documentation_works_as_it_is_printed() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "compatibility.md").read_text()
+    sample = page.partition("```yaml\n")[2].partition("```")[0]
+    config = from_yaml(sample, {**KEYS, "NEXUS_SECRET": SECRET}).config
+    assert config.keys["web"].project in config.projects
+    assert config.keys["web"].tier in config.tiers
