@@ -29,6 +29,8 @@ def check(config: Config, providers: Collection[str], catalog: Catalog) -> None:
         raise ConfigError(
             f"default_provider: {config.default_provider!r} cannot be used; one of: {known}"
         )
+    if config.bus.tls_key and not config.bus.tls_cert:
+        raise ConfigError("bus.tls_cert: missing, bus.tls_key is the key of a certificate")
 
 
 def check_access(config: Config) -> None:

@@ -226,6 +226,7 @@ def test_an_error_names_the_setting_and_what_it_takes(text: str, message: str) -
             "models.m.fallbacks: unknown model 'gtp-4o'; add it under models:",
         ),
         ("defaults: {vitals: gtp-4o}", "defaults.vitals: unknown model 'gtp-4o'"),
+        ("bus: {tls_key: k.pem}", "bus.tls_cert: missing, bus.tls_key is the key of a certificate"),
         ("default_provider: nobody", "default_provider: 'nobody' cannot be used; one of: mock"),
     ],
 )
