@@ -15,7 +15,8 @@ log = logging.getLogger("nexus.access")
 _LOOK_EVERY = 0.4
 _FRESH_FOR = 2.0
 _FOLDED_AT_ONCE = 256
-_LOOKS = 4
+_DOUBT_FOR = 1.0
+_FAILED_LOOKS = 5
 
 
 class _Lost(Exception):
@@ -35,8 +36,8 @@ class Feed:
         self._clock = clock
         self._to_load = True
         self._read_to_end_at: float | None = None
-        self._doubtful_looks = 0
-        self._away = False
+        self._doubt_since: float | None = None
+        self._failed_looks = 0
         self._complete = asyncio.Event()
         self._news = asyncio.Event()
         self._grown = asyncio.Condition()
@@ -104,25 +105,29 @@ class Feed:
             else:
                 await self._read_news()
         except Unreadable as error:
-            if not self._away:
+            self._failed_looks += 1
+            if self._failed_looks == _FAILED_LOOKS:
                 log.warning("key registry not up to date", extra={"reason": str(error)})
-            self._away = True
             return
         except _Lost:
-            self._doubt()
+            self._doubt(began)
             return
-        self._away = False
-        self._doubtful_looks = 0
+        if self._failed_looks >= _FAILED_LOOKS:
+            log.info("key registry up to date again", extra={"seq": self._registry.seq})
+        self._failed_looks = 0
+        self._doubt_since = None
         self._read_to_end_at = began
         self._complete.set()
         async with self._grown:
             self._grown.notify_all()
 
-    def _doubt(self) -> None:
+    def _doubt(self, now: float) -> None:
         """A replica that is behind looks like a ledger without its end for a moment: look again."""
-        self._doubtful_looks += 1
-        if self._doubtful_looks == _LOOKS:
+        if self._doubt_since is None:
+            self._doubt_since = now
+        elif now - self._doubt_since >= _DOUBT_FOR:
             log.error("ledger.truncated", extra={"registry_seq": self._registry.seq})
+            self._doubt_since = None
             self._to_load = True
             self._news.set()
 
