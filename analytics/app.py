@@ -21,6 +21,7 @@ from analytics.questions import QUESTIONS, answer
 from analytics.sql_run import USER_SQL, UserSql
 from analytics.store import READING, WRITING, Database, Store, StoreFailed
 from ledger.broker import broker
+from ledger.connection import BusRefused, Connection
 from schemas import subjects
 from schemas.config import BusConfig, Config
 from schemas.errors import Internal, InvalidRequest, NexusError, Unavailable
@@ -30,8 +31,8 @@ log = logging.getLogger("nexus.analytics")
 # FastStream speaks of its own tasks at the level of information.
 
 _NAME = "analytics"
-_INBOX = f"_INBOX_{_NAME}"
 _OPEN_AGAIN = 5.0
+_LONG = 10.0
 _RETRY_AFTER = 2.0
 _AT_ONCE = 16
 
@@ -49,10 +50,25 @@ async def run_analytics(
 ) -> None:
     """Run the role until SIGTERM or SIGINT; the batch in hand is finished and acknowledged.
 
-    `on_ready` is called when the database is open and the ledger is being followed.
+    `on_ready` is called when the database is open and the ledger is being followed. A bus that is
+    not there is waited for; raises BusRefused when it will not have us.
     """
-    role = Role(config, clock or Clock(), on_ready)
-    broker = _broker(config.bus, role)
+    troubles: list[str] = []
+
+    def fatal(reason: str) -> None:
+        troubles.append(reason)
+        app.exit()
+
+    clock = clock or Clock()
+    role = Role(config, clock, on_ready)
+    broker = _broker(config.bus, role, fatal)
+
+    # It looks before the broker's client goes: that one takes a server without TLS for one with.
+    connection = Connection.begin(config.bus, name=_NAME, clock=clock, on_fatal=fatal)
+
+    async def reach() -> None:
+        while not await connection.reached(_LONG):
+            log.warning("waiting for the bus")
 
     async def follow() -> None:
         role.follow(broker.connection, app.exit)
@@ -61,6 +77,7 @@ async def run_analytics(
         broker,
         logger=None,
         lifespan=role.lifespan,
+        on_startup=[reach],
         after_startup=[follow],
         on_shutdown=[role.stop],
     )
@@ -69,6 +86,10 @@ async def run_analytics(
     except (ConnectionReconnectingError, ConnectionClosedError):
         # What was acknowledged stays so; the rest is delivered again.
         log.warning("ended while the bus was away")
+    finally:
+        await connection.close()
+    if troubles:
+        raise BusRefused(troubles[0])
 
 
 class Role:
@@ -181,13 +202,13 @@ class Role:
     async def _follow(self, connection: Client) -> None:
         assert self._opening is not None
         await self._opening
-        self._projector = Projector(Projection(self._writing), connection, _INBOX)
+        self._projector = Projector(Projection(self._writing), connection, subjects.inbox(_NAME))
         self._on_ready()
         await self._projector.run()
 
 
-def _broker(bus: BusConfig, role: Role) -> NatsBroker:
-    made = broker(bus, name=_NAME, inbox=_INBOX, on_reconnect=role.look_again)
+def _broker(bus: BusConfig, role: Role, on_fatal: Callable[[str], None]) -> NatsBroker:
+    made = broker(bus, role=_NAME, on_fatal=on_fatal, on_reconnect=role.look_again)
     answers: dict[str, Reply] = {name: partial(role.ask, name) for name in QUESTIONS}
     for question, how in {**answers, "sql": role.sql}.items():
         subscriber = made.subscriber(

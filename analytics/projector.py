@@ -20,7 +20,7 @@ from schemas import subjects
 
 log = logging.getLogger("nexus.analytics")
 
-CONSUMER = "analytics"
+CONSUMER = subjects.PROJECTOR
 
 _BATCH = 5_000
 _FEW = 64

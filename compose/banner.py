@@ -23,7 +23,8 @@ class Facts:
 
     config: Config
     port: int
-    bus_port: int
+    bus: str
+    bus_password: Path
     data_dir: Path
     token: AdminToken
     durability: str
@@ -56,13 +57,12 @@ class Progress:
 
 def banner(facts: Facts) -> str:
     """Where things are, which key opens them, and a line to paste that asks a first question."""
-    password = facts.data_dir / "nats" / "password"
     rows = [
         ("API", f"{facts.url}/v1"),
         ("metrics", f"{facts.url}/metrics"),
         ("live events", f"{facts.url}/events (also: nexus tail)"),
         ("health", f"{facts.url}/health"),
-        ("bus", f"nats://127.0.0.1:{facts.bus_port} (user nexus, password in {password})"),
+        ("bus", f"{facts.bus} (hears agent.events.>; password in {facts.bus_password})"),
         ("key", _key(facts.config)),
         ("admin token", _admin(facts.token)),
         ("data", str(facts.data_dir)),

@@ -14,9 +14,10 @@ import threading
 import time
 from pathlib import Path
 
+from compose.authorization import authorization
 from compose.child import die_with_parent
+from ledger.permissions import OPERATOR, USERS
 
-_USER = "nexus"
 _POLL = 0.003
 _LOCK_WAIT = 1.0
 
@@ -38,7 +39,7 @@ def find_binary() -> Path:
 
 
 class NatsServer:
-    """One nats-server with JetStream on 127.0.0.1, its files and its secret in `data_dir`.
+    """One nats-server with JetStream on 127.0.0.1, its files and its secrets in `data_dir`.
 
     `port` 0 takes any free port at the first start and keeps it. `sync_interval` is how often
     JetStream syncs to disk: `1s`, or `always` to survive a power cut. Every method blocks.
@@ -48,14 +49,22 @@ class NatsServer:
         self._dir = data_dir.absolute()
         self._port = port
         self._sync_interval = sync_interval
-        self._password = ""
+        self._passwords: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: int | None = None
 
     @property
     def url(self) -> str:
-        """Where clients connect, credentials included; known after the first start."""
-        return f"nats://{_USER}:{self._password}@127.0.0.1:{self._port}"
+        """Where the operator connects, who may do everything; known after the first start."""
+        return self.url_of(OPERATOR)
+
+    def url_of(self, user: str) -> str:
+        """Where one of `permissions.USERS` connects, credentials included."""
+        return f"nats://{user}:{self._passwords[user]}@127.0.0.1:{self._port}"
+
+    def password_path(self, user: str) -> Path:
+        """The file with nothing but the password of a user."""
+        return self._dir / "users" / user
 
     @property
     def port(self) -> int:
@@ -155,7 +164,9 @@ class NatsServer:
             self._lock = None
 
     def _write_config(self) -> Path:
-        self._password = self._kept_password()
+        self._passwords = {user: self._kept_password(user) for user in USERS}
+        # What an older version kept opens nothing any more.
+        (self._dir / "password").unlink(missing_ok=True)
         store = self._dir / "store"
         log = self.log_path
         lines = (
@@ -168,16 +179,17 @@ class NatsServer:
             "logfile_size_limit: 16MB",
             "logfile_max_num: 2",
             f"jetstream {{ store_dir: {_quoted(store)}, sync_interval: {self._sync_interval} }}",
-            f"authorization {{ user: {_USER}, password: {_quoted(self._password)} }}",
+            authorization(self._passwords),
         )
         config = self._dir / "server.conf"
         _write_private(config, "\n".join(lines) + "\n")
         return config
 
-    def _kept_password(self) -> str:
-        path = self._dir / "password"
+    def _kept_password(self, user: str) -> str:
+        path = self.password_path(user)
         if path.exists():
             return path.read_text()
+        path.parent.mkdir(mode=0o700, exist_ok=True)
         password = secrets.token_hex(16)
         _write_private(path, password)
         return password

@@ -30,10 +30,28 @@ def run(role: Role, config: Config, pools: list[str] | None = None) -> int:
     logs.start(role, config.log_level)
     try:
         uvloop.run(_running(role, config, pools))
-    except Exception:
-        log.critical("%s ended with an error", role, exc_info=True)
+    except Exception as error:
+        reason = _reason(error)
+        if reason is None:
+            log.critical("%s ended with an error", role, exc_info=True)
+        else:
+            log.critical("%s ends: %s", role, reason)
         return 1
     return 0
+
+
+def _reason(error: BaseException) -> str | None:
+    """Why the bus could not be used, if that is all that went wrong; None if it is not."""
+    from ledger.connection import BusRefused, Disconnected
+    from ledger.reader import Unreadable
+    from ledger.streams import BusNotReady
+
+    if isinstance(error, BaseExceptionGroup):
+        reasons = [_reason(one) for one in error.exceptions]
+        return reasons[0] if all(reasons) else None
+    if isinstance(error, Disconnected):
+        return f"{error} (NEXUS_NATS_URL says where the bus is)"
+    return str(error) if isinstance(error, BusRefused | BusNotReady | Unreadable) else None
 
 
 def ready() -> None:

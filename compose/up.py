@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import msgspec
+from msgspec import structs
 
-from compose import claims, environment, logs
+from compose import claims, environment, logs, setup
 from compose.banner import Facts, Progress, banner
 from compose.child import Child
 from compose.nats_server import NatsServer, NatsServerError
@@ -22,7 +23,10 @@ from compose.notices import NO_SECRET
 from compose.roles import LISTEN_FD, Role
 from compose.settings import Loaded
 from compose.supervisor import Stage, StartFailed, Supervisor
-from schemas.config import Config
+from ledger.connection import BusRefused, Disconnected
+from ledger.permissions import MONITOR
+from ledger.streams import BusNotReady
+from schemas.config import BusConfig, Config
 
 Durability = Literal["normal", "strict"]
 
@@ -95,12 +99,14 @@ def up(loaded: Loaded, config_file: str | None, shape: Shape) -> int:
 
 
 class _Bus:
-    """The nats-server as the supervisor wants to see it; its start returns when it is ready."""
+    """The nats-server as the supervisor wants to see it; its start returns when it is ready and
+    has every stream: the roles may not make them."""
 
     name = "nats-server"
 
-    def __init__(self, server: NatsServer) -> None:
+    def __init__(self, server: NatsServer, config: Config) -> None:
         self.server = server
+        self._config = config
 
     @property
     def pid(self) -> int | None:
@@ -108,6 +114,11 @@ class _Bus:
 
     def start(self) -> None:
         self.server.start()
+        config = structs.replace(self._config, bus=BusConfig(url=self.server.url))
+        try:
+            setup.prepare(config)
+        except (Disconnected, BusRefused, BusNotReady) as error:
+            raise NatsServerError(f"its streams could not be set up: {error}") from error
 
     def exit_code(self) -> int | None:
         return self.server.wait(0)
@@ -144,7 +155,7 @@ class _Machine:
         self._listen_fd = listener.fileno()
         self._port = int(listener.getsockname()[1])
         self.bus = _Bus(
-            NatsServer(data_dir / "nats", sync_interval=_SYNC_INTERVAL[shape.durability])
+            NatsServer(data_dir / "nats", sync_interval=_SYNC_INTERVAL[shape.durability]), config
         )
 
     def stages(self) -> list[Stage]:
@@ -161,7 +172,8 @@ class _Machine:
         return Facts(
             config=self._config,
             port=self._port,
-            bus_port=self.bus.server.port,
+            bus=f"nats://{MONITOR}@127.0.0.1:{self.bus.server.port}",
+            bus_password=self.bus.server.password_path(MONITOR),
             data_dir=self._data_dir,
             token=self._token,
             durability=self._shape.durability,
@@ -188,7 +200,7 @@ class _Machine:
             "api_keys": self._config.api_keys,
             "admin_token": self._token.value,
             "secret": self._config.secret,
-            "bus.url": self.bus.server.url,
+            "bus.url": self.bus.server.url_of(role),
             "drain": _PATIENCE[role].drain,
         }
         file = {} if self._config_file is None else {"CONFIG_PATH": self._config_file}

@@ -5,17 +5,19 @@ It comes back by itself after a loss, for ever, with its subscriptions.
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ledger.login import BusRefused, Server
 from ledger.outbox import Outbox
 from ledger.protocol import Message, header_block
+from ledger.pulse import Pulse
+from ledger.refusals import explained, forbidden_publish, is_final
 from ledger.replies import NoResponders, Replies, RequestTimeout, arrived, within
-from ledger.wire import BusRefused, Disconnected, Server, Wire
+from ledger.wire import Disconnected, Wire
 from schemas.config import MEGABYTE, BusConfig
 from schemas.ids import Clock
-from schemas.subjects import token
+from schemas.subjects import inbox
 
 __all__ = [
     "BusRefused",
@@ -30,8 +32,6 @@ __all__ = [
 
 log = logging.getLogger("nexus.bus")
 
-_PING_EVERY = 5.0
-_MISSED_PONGS = 2
 _FIRST_REACH = 5.0
 _HELD_WITHOUT_SERVER = 16 * MEGABYTE
 _HELD_BEFORE_SOCKET = 64 * MEGABYTE
@@ -81,7 +81,7 @@ class Connection:
         self.max_payload = MEGABYTE
         self.server_version = (0, 0, 0)
         self.reconnects = 0
-        self.inbox = f"_INBOX_{token(name)}.{clock.new_token()}"
+        self.inbox = f"{inbox(name)}.{clock.new_token()}"
         self._config = config
         self._name = name
         self._clock = clock
@@ -90,7 +90,6 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._wire: Wire | None = None
         self._reaching: asyncio.Task[None] | None = None
-        self._heartbeat: asyncio.TimerHandle | None = None
         self._standing = asyncio.Event()
         self._gone = asyncio.Event()
         self._on_reconnect: list[Callable[[], None]] = []
@@ -99,8 +98,7 @@ class Connection:
         self._write_due = False
         self._subscriptions: dict[bytes, Subscription] = {}
         self._last_sid = 0
-        self._pongs: deque[asyncio.Future[None] | None] = deque()
-        self._unanswered_pings = 0
+        self._pulse = Pulse(self._send_ping, self._give_up)
         self._replies = Replies(self.inbox)
         self.subscribe(self._replies.subject, self._replies.take)
 
@@ -207,14 +205,16 @@ class Connection:
         *,
         timeout: float = 1.0,
         headers: bytes = b"",
+        optional: bool = False,
     ) -> Message:
         """The first answer; NoResponders at once if nobody listens, RequestTimeout after `timeout`.
 
-        Raises Disconnected at once when the connection is, or gets, lost.
+        Raises Disconnected at once when the connection is, or gets, lost. What is `optional` may be
+        forbidden: that raises BusRefused here and is not fatal.
         """
         if not self.connected:
             raise Disconnected("not connected")
-        reply, answer = self._replies.expect()
+        reply, answer = self._replies.expect(subject if optional else "")
         try:
             self.publish(subject, data, reply=reply, headers=headers)
             return await within(timeout, answer, subject)
@@ -225,9 +225,7 @@ class Connection:
         """Return when everything published before has reached the server."""
         if not self.connected:
             raise Disconnected("not connected")
-        pong: asyncio.Future[None] = self._loop.create_future()
-        self._send_ping(pong)
-        await arrived(timeout, pong, "flush")
+        await arrived(timeout, self._pulse.ask(), "flush")
 
     def on_reconnect(self, callback: Callable[[], None]) -> None:
         """Call `callback` each time the connection is back and its subscriptions stand again."""
@@ -271,16 +269,16 @@ class Connection:
             log.exception("the subscriber of %s failed", message.subject)
 
     def on_pong(self) -> None:
-        self._unanswered_pings = 0
-        pong = self._pongs.popleft() if self._pongs else None
-        if pong is not None and not pong.done():
-            pong.set_result(None)
+        self._pulse.on_pong()
 
     def on_error(self, text: str) -> None:
-        if text.lower().startswith("permissions violation"):
-            self._fatal(text)
-        else:
+        if not is_final(text):
             log.warning("the bus says: %s", text)
+            return
+        reason = explained(self._name, text)
+        subject = forbidden_publish(text)
+        if subject is None or not self._replies.refuse(subject, BusRefused(reason)):
+            self._fatal(reason)
 
     def on_writable(self) -> None:
         self._write()
@@ -292,14 +290,9 @@ class Connection:
         self.connected = False
         self._standing.clear()
         self._outbox.forget_controls()
-        if self._heartbeat is not None:
-            self._heartbeat.cancel()
         lost = f"the bus connection was lost: {reason}"
         self._replies.fail(Disconnected(lost))
-        for pong in self._pongs:
-            if pong is not None and not pong.done():
-                pong.set_exception(Disconnected(lost))
-        self._pongs.clear()
+        self._pulse.end(Disconnected(lost))
         if self.closed:
             self._gone.set()
         else:
@@ -323,8 +316,7 @@ class Connection:
         self.server_version = wire.info.version_tuple
         for subscription in self._subscriptions.values():
             self._outbox.put_control(subscription.line)
-        self._unanswered_pings = 0
-        self._heartbeat = self._loop.call_later(_PING_EVERY, self._beat)
+        self._pulse.begin()
         self._standing.set()
         self._write()
 
@@ -370,17 +362,11 @@ class Connection:
         """50 to 250 ms at random, so that clients do not come back in step."""
         return 0.05 + 0.2 * self._clock.entropy(1)[0] / 255
 
-    def _beat(self) -> None:
-        assert self._wire is not None
-        if self._unanswered_pings >= _MISSED_PONGS:
+    def _give_up(self) -> None:
+        if self._wire is not None:
             self._wire.abort("the server is silent")
-            return
-        self._unanswered_pings += 1
-        self._send_ping(None)
-        self._heartbeat = self._loop.call_later(_PING_EVERY, self._beat)
 
-    def _send_ping(self, pong: asyncio.Future[None] | None) -> None:
-        self._pongs.append(pong)
+    def _send_ping(self) -> None:
         self._outbox.put_ping()
         self._schedule_write()
 
@@ -399,7 +385,8 @@ class Connection:
         if self._wire is not None:
             self._outbox.write_to(self._wire)
 
-    def _fatal(self, message: str) -> None:
-        log.error("the bus refuses: %s", message)
-        if self._on_fatal is not None:
-            self._on_fatal(message)
+    def _fatal(self, reason: str) -> None:
+        if self._on_fatal is None:
+            log.error("%s", reason)
+        else:
+            self._on_fatal(reason)

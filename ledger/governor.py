@@ -22,7 +22,7 @@ from ledger.access.registry import Registry
 from ledger.access.snapshot import Snapshots
 from ledger.beats import EVERY, Beat, Processes, measure
 from ledger.broker import broker as make_broker
-from ledger.connection import Connection
+from ledger.connection import BusRefused, Connection
 from ledger.exposition import Exposition, Position
 from ledger.fold import Fold
 from ledger.health import State
@@ -210,9 +210,16 @@ async def run_governor(
     """Govern until SIGTERM or SIGINT, then save where the next one goes on and return.
 
     A call still open `close_after` seconds after its deadline is ended as lost. Raises what
-    Connection.connect, streams.ensure and reader raise when the bus cannot be used at the start.
+    Connection.connect, streams.ensure and reader raise when the bus cannot be used at the start,
+    and BusRefused when it no longer can.
     """
-    broker = make_broker(config.bus, name="nexus-governor")
+    troubles: list[str] = []
+
+    def fatal(reason: str) -> None:
+        troubles.append(reason)
+        app.exit()
+
+    broker = make_broker(config.bus, role="governor", on_fatal=fatal)
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
@@ -251,12 +258,9 @@ async def run_governor(
             on_ready()
 
     app = FastStream(broker, lifespan=lifespan, after_startup=[after_startup], logger=log)
-
-    def fatal(reason: str) -> None:
-        log.critical("the bus forbids what a governor needs", extra={"reason": reason})
-        app.exit()
-
     try:
         await app.run(log_level=logging.DEBUG)
     except* ConnectionReconnectingError:
         log.warning("the bus was away while stopping")
+    if troubles:
+        raise BusRefused(troubles[0])

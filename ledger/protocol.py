@@ -52,6 +52,7 @@ class ServerInfo(msgspec.Struct, frozen=True):
     headers: bool = False
     tls_required: bool = False
     tls_available: bool = False
+    nonce: str = ""
 
     @property
     def version_tuple(self) -> tuple[int, int, int]:

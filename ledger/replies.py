@@ -21,23 +21,39 @@ class Replies:
         self._prefix = f"{inbox}.r."
         self._last = 0
         self._waiting: dict[str, asyncio.Future[Message]] = {}
+        self._optional: dict[str, str] = {}
 
-    def expect(self) -> tuple[str, asyncio.Future[Message]]:
-        """The reply subject of a new request, and its answer; `forget` it in the end."""
+    def expect(self, optional: str = "") -> tuple[str, asyncio.Future[Message]]:
+        """The reply subject of a new request, and its answer; `forget` it in the end.
+
+        `optional` is the request's own subject if it may be refused.
+        """
         self._last += 1
         reply = f"{self._prefix}{self._last}"
         answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._waiting[reply] = answer
+        if optional:
+            self._optional[reply] = optional
         return reply, answer
 
     def forget(self, reply: str) -> None:
         self._waiting.pop(reply, None)
+        self._optional.pop(reply, None)
 
     def take(self, message: Message) -> None:
         """Give an answer to whoever waits for it."""
         answer = self._waiting.pop(message.subject, None)
         if answer is not None and not answer.done():
             answer.set_result(message)
+
+    def refuse(self, subject: str, error: Exception) -> bool:
+        """End the oldest optional request to a subject; False where there is none."""
+        for reply, wanted in self._optional.items():
+            answer = self._waiting.get(reply)
+            if wanted == subject and answer is not None and not answer.done():
+                answer.set_exception(error)
+                return True
+        return False
 
     def fail(self, error: Exception) -> None:
         """End every wait with an error."""

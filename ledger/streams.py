@@ -1,14 +1,15 @@
 """The JetStream streams and consumers Nexus needs, as data; `ensure` makes the server agree.
 
 Spoken as plain JSON to the JetStream API over our own connection: idempotent, safe to run by every
-role at every start, in any order and at once.
+role at every start, in any order and at once. Where all is as it should be nothing is written.
 """
 
+import asyncio
 from typing import Any
 
 import msgspec
 
-from ledger.connection import Connection, NoResponders, RequestTimeout
+from ledger.connection import BusRefused, Connection, NoResponders, RequestTimeout
 from schemas import subjects
 from schemas.config import Config
 
@@ -18,8 +19,7 @@ _DEDUPE_WINDOW = 120 * SECOND
 _RESP_BYTES = 1024**3
 _BLOB_BYTES = 2 * 1024**3
 
-_NAME_IN_USE = 10058
-_CONSUMER_EXISTS = 10148
+_NOT_FOUND = frozenset((10059, 10014))  # a stream, a consumer
 
 
 class BusNotReady(Exception):
@@ -33,6 +33,9 @@ class _ApiError(msgspec.Struct):
 
 
 class _Reply(msgspec.Struct):
+    """The answer to INFO, CREATE and UPDATE; `config` is what the server now has."""
+
+    config: dict[str, Any] = {}
     error: _ApiError | None = None
 
 
@@ -95,8 +98,8 @@ def streams(config: Config) -> list[dict[str, Any]]:
         {
             "storage": "file",
             "num_replicas": config.bus.replicas,
-            "name": f"KV_{subjects.SETTINGS_BUCKET}",
-            "subjects": [f"$KV.{subjects.SETTINGS_BUCKET}.>"],
+            "name": subjects.SETTINGS,
+            "subjects": [subjects.setting(">")],
             "retention": "limits",
             "max_msgs_per_subject": 1,
             "allow_rollup_hdrs": True,
@@ -131,35 +134,75 @@ def consumers(config: Config) -> list[dict[str, Any]]:
     ]
 
 
-async def ensure(connection: Connection, config: Config) -> None:
-    """Create or update every stream and consumer. Raises BusNotReady."""
-    for stream in streams(config):
-        name = stream["name"]
-        error = await _api(connection, f"STREAM.CREATE.{name}", stream)
-        if error is not None and error.err_code == _NAME_IN_USE:
-            error = await _api(connection, f"STREAM.UPDATE.{name}", stream)
+async def ensure(connection: Connection, config: Config) -> list[str]:
+    """Create what is missing and update what differs; the result says what that was.
+
+    Raises BusNotReady, also when something has to be done that this user may not do, and what
+    Connection.request raises.
+    """
+    wanted = [*map(_of_stream, streams(config)), *map(_of_consumer, consumers(config))]
+    found = await asyncio.gather(*(_ask(connection, one.info) for one in wanted))
+    done: list[str] = []
+    for one, reply in zip(wanted, found, strict=True):
+        if reply.error is None and one.is_in(reply.config):
+            continue
+        is_new = reply.error is not None
+        if reply.error is not None and reply.error.err_code not in _NOT_FOUND:
+            raise BusNotReady(f"{one.name}: {reply.error.description}")
+        call, body = (one.create, one.body) if is_new else (one.update, one.update_body)
+        try:
+            error = (await _ask(connection, call, body)).error
+        except BusRefused as refused:
+            trouble = "is missing" if is_new else "is not as the configuration wants it"
+            raise BusNotReady(
+                f"{one.name} {trouble}, and this user of the bus may not change that: run "
+                "`nexus setup` as one who may"
+            ) from refused
         if error is not None:
-            raise BusNotReady(f"stream {name}: {error.description}")
-    for consumer in consumers(config):
-        await _ensure_consumer(connection, consumer)
+            raise BusNotReady(f"{one.name}: {error.description}")
+        done.append(f"{one.name} {'created' if is_new else 'updated'}")
+    return done
 
 
-async def _ensure_consumer(connection: Connection, consumer: dict[str, Any]) -> None:
-    name = consumer["durable_name"]
-    subject = f"CONSUMER.CREATE.{subjects.WORK}.{name}.{consumer['filter_subject']}"
-    request = {"stream_name": subjects.WORK, "config": consumer}
-    error = await _api(connection, subject, request)
-    if error is not None and error.err_code == _CONSUMER_EXISTS:
-        error = await _api(connection, subject, {**request, "action": "update"})
-    if error is not None:
-        raise BusNotReady(f"consumer {name}: {error.description}")
+class _Wanted(msgspec.Struct, frozen=True):
+    """One stream or consumer, and how JetStream is asked for it."""
+
+    name: str
+    config: dict[str, Any]
+    info: str
+    create: str
+    update: str
+    body: dict[str, Any]
+    update_body: dict[str, Any]
+
+    def is_in(self, present: dict[str, Any]) -> bool:
+        """Whether the server has it so; what we do not say is the server's to choose."""
+        return all(present.get(key) == value for key, value in self.config.items())
 
 
-async def _api(connection: Connection, call: str, body: dict[str, Any]) -> _ApiError | None:
+def _of_stream(config: dict[str, Any]) -> _Wanted:
+    name = config["name"]
+    info, create, update = (
+        subjects.api(f"STREAM.{verb}", name) for verb in ("INFO", "CREATE", "UPDATE")
+    )
+    return _Wanted(f"stream {name}", config, info, create, update, config, config)
+
+
+def _of_consumer(config: dict[str, Any]) -> _Wanted:
+    name, work = config["durable_name"], subjects.WORK
+    create = subjects.api("CONSUMER.CREATE", work, name, config["filter_subject"])
+    body = {"stream_name": work, "config": config}
+    update = {**body, "action": "update"}
+    info = subjects.api("CONSUMER.INFO", work, name)
+    return _Wanted(f"consumer {name}", config, info, create, create, body, update)
+
+
+async def _ask(connection: Connection, call: str, body: dict[str, Any] | None = None) -> _Reply:
+    data = b"" if body is None else msgspec.json.encode(body)
     try:
-        reply = await connection.request(f"$JS.API.{call}", msgspec.json.encode(body), timeout=5.0)
+        reply = await connection.request(call, data, timeout=5.0, optional=True)
     except NoResponders as error:
         raise BusNotReady("this NATS server has JetStream switched off") from error
     except RequestTimeout as error:
         raise BusNotReady(f"JetStream did not answer {call} within 5 s") from error
-    return _decode_reply(reply.data).error
+    return _decode_reply(reply.data)

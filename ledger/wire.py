@@ -2,61 +2,23 @@
 
 import asyncio
 import contextlib
-import re
 import ssl
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol, cast
-from urllib.parse import unquote, urlsplit
+from typing import Protocol, cast
 
 import msgspec
 
+from ledger.login import BusRefused, Server, login, tls_context
 from ledger.protocol import Message, Parser, ProtocolError, ServerInfo
+from ledger.refusals import explained, is_final
 from schemas.config import BusConfig
 
 OLDEST_SERVER = (2, 14, 0)
-_FINAL = re.compile("authorization violation|authentication|tls required", re.IGNORECASE)
 _REACH_SECONDS = 3.0
 _HIGH_WATER = 256 * 1024
 
 
 class Disconnected(Exception):
     """There is no connection to the bus, or it broke before the answer came."""
-
-
-class BusRefused(Exception):
-    """The server is there but will not serve us: credentials, permissions, TLS or its version."""
-
-
-class Server(NamedTuple):
-    """One address of `BusConfig.url` with the credentials to show there."""
-
-    host: str
-    port: int
-    tls: bool
-    user: str
-    password: str
-
-    @classmethod
-    def all_of(cls, config: BusConfig) -> Sequence["Server"]:
-        """The comma-separated servers of the URL; credentials in an address win over the config."""
-        servers: list[Server] = []
-        for address in config.url.split(","):
-            address = address.strip()
-            url = urlsplit(address if "://" in address else f"nats://{address}")
-            try:
-                port = url.port or 4222
-            except ValueError:
-                port = 0
-            if url.scheme not in ("nats", "tls") or not url.hostname or not port:
-                raise ValueError("NATS URL: expected nats://host:port or tls://host:port")
-            user, password = config.user, config.password
-            if url.username:
-                user, password = unquote(url.username), unquote(url.password or "")
-            servers.append(cls(url.hostname, port, url.scheme == "tls", user, password))
-        return servers
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
 
 
 class Listener(Protocol):
@@ -76,10 +38,11 @@ class Listener(Protocol):
 class Wire(asyncio.Protocol):
     """An open connection; `writable` turns False while the socket does not keep up."""
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, name: str, listener: Listener) -> None:
         loop = asyncio.get_running_loop()
         self.writable = True
         self.info = ServerInfo()
+        self._name = name
         self._listener = listener
         self._parser = Parser(listener.on_message, self._control)
         self._transport: asyncio.Transport | None = None
@@ -91,10 +54,10 @@ class Wire(asyncio.Protocol):
     @classmethod
     async def open(cls, server: Server, config: BusConfig, name: str, listener: Listener) -> "Wire":
         """Connect and log in; Disconnected if it cannot be reached, BusRefused if it says no."""
-        wire = cls(listener)
+        wire = cls(name, listener)
         try:
             async with asyncio.timeout(_REACH_SECONDS):
-                await wire._shake_hands(server, config, name)
+                await wire._shake_hands(server, config)
         except ssl.SSLCertVerificationError as error:
             wire.abort()
             raise BusRefused(f"the certificate of {server} is not trusted: {error}") from error
@@ -106,7 +69,7 @@ class Wire(asyncio.Protocol):
             raise
         return wire
 
-    async def _shake_hands(self, server: Server, config: BusConfig, name: str) -> None:
+    async def _shake_hands(self, server: Server, config: BusConfig) -> None:
         loop = asyncio.get_running_loop()
         await loop.create_connection(lambda: self, server.host, server.port)
         await self._greeted
@@ -120,11 +83,11 @@ class Wire(asyncio.Protocol):
             if not (self.info.tls_required or self.info.tls_available):
                 raise BusRefused(f"{server} offers no TLS, but tls:// was asked for")
             secured = await loop.start_tls(
-                self._transport, self, _tls_context(config), server_hostname=server.host
+                self._transport, self, tls_context(config), server_hostname=server.host
             )
             assert secured is not None
             self.connection_made(secured)
-        self.write(_connect_line(server, name) + b"PING\r\n")
+        self.write(_connect_line(server, config, self._name, self.info.nonce) + b"PING\r\n")
         await self._admitted
         if self._lost:
             raise Disconnected(self._reason)
@@ -189,8 +152,11 @@ class Wire(asyncio.Protocol):
                 self._reason = text
                 self._listener.on_error(text)
             else:
-                refusal = BusRefused if _FINAL.search(text) else Disconnected
-                self._admitted.set_exception(refusal(f"the NATS server refused us: {text}"))
+                if is_final(text):
+                    refusal: Exception = BusRefused(explained(self._name, text))
+                else:
+                    refusal = Disconnected(f"the NATS server refused us: {text}")
+                self._admitted.set_exception(refusal)
 
     def _take_info(self, rest: bytes) -> None:
         with contextlib.suppress(msgspec.DecodeError):
@@ -199,14 +165,7 @@ class Wire(asyncio.Protocol):
                 self._greeted.set_result(None)
 
 
-def _tls_context(config: BusConfig) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=config.tls_ca or None)
-    except OSError as error:
-        raise BusRefused(f"tls_ca {config.tls_ca}: {error}") from error
-
-
-def _connect_line(server: Server, name: str) -> bytes:
+def _connect_line(server: Server, config: BusConfig, name: str, nonce: str) -> bytes:
     options: dict[str, object] = {
         "verbose": False,
         "pedantic": False,
@@ -217,9 +176,6 @@ def _connect_line(server: Server, name: str) -> bytes:
         "protocol": 1,
         "headers": True,
         "no_responders": True,
+        **login(server, config, nonce),
     }
-    if server.user and server.password:
-        options |= {"user": server.user, "pass": server.password}
-    elif server.user:
-        options["auth_token"] = server.user
     return b"CONNECT " + msgspec.json.encode(options) + b"\r\n"

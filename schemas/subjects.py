@@ -8,6 +8,7 @@ LEDGER = "LEDGER"
 WORK = "WORK"
 RESP = "RESP"
 SETTINGS_BUCKET = "settings"
+SETTINGS = f"KV_{SETTINGS_BUCKET}"
 BLOBS = "BLOBS"
 SNAPSHOTS = "SNAPSHOTS"
 
@@ -22,15 +23,18 @@ LIVE_ACCESS = "agent.events.access.>"
 # Not by project, as all other events: whoever looks for the newest one finds it by few subjects.
 LEDGER_ACCESS = "ledger.ingress.=.access.>"
 
+PROJECTOR = "analytics"
 LANES = ("interactive", "batch")
 ROLES = ("ingress", "worker", "governor", "analytics")
 
 CANCELS = "cancel.*"
 RUNNING = "running.*"
+PINGS = "pool.ping.*"
 GOVERNOR_BEAT = "governor.beat"
 GOVERNOR_METRICS = "governor.metrics"
 GOVERNOR_STATE = "governor.state"
 QUESTIONS = "ask.*"
+INBOXES = "_INBOX"
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _LONGEST_TOKEN = 96
@@ -84,6 +88,11 @@ def ledger_parts(subject: str) -> tuple[str, str]:
     """(role, event type) of a ledger subject."""
     _, role, _, event_type = subject.split(".", 3)
     return role, event_type
+
+
+def ledger_of(role: str) -> str:
+    """All that a role appends."""
+    return f"ledger.{role}.>"
 
 
 def live(event_type: str) -> str:
@@ -143,3 +152,18 @@ def ping(pool: str) -> str:
 
 def ask(question: str) -> str:
     return f"ask.{question}"
+
+
+def inbox(user: str) -> str:
+    """Below it is all that a user of the bus may be answered on."""
+    return f"{INBOXES}_{token(user)}"
+
+
+def api(*words: str) -> str:
+    """A request to JetStream: `$JS.API.STREAM.INFO.LEDGER`."""
+    return ".".join(("$JS.API", *words))
+
+
+def acks(stream: str, consumer: str = "*") -> str:
+    """What a consumer of a stream is told about its messages."""
+    return f"$JS.ACK.{stream}.{consumer}.>"

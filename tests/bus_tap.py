@@ -29,7 +29,7 @@ class BusTap:
 
         self._server = await asyncio.start_server(accept, "127.0.0.1", 0)
         port = self._server.sockets[0].getsockname()[1]
-        return bus.url.replace(f":{bus.port}", f":{port}")
+        return bus.url_of("worker").replace(f":{bus.port}", f":{port}")
 
     def hold_after(self, is_last: Callable[[str, bytes], bool]) -> None:
         """Fall silent after the first publish for which `is_last(subject, payload)` is true."""

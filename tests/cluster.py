@@ -25,12 +25,14 @@ from typing import Any, TypeVar
 import httpx
 import yaml
 
+from compose import settings as configuration
 from compose.child import Child
 from compose.nats_server import NatsServer
 from ledger.connection import Connection, Disconnected, NoResponders, RequestTimeout
 from ledger.reader import Unreadable, read_subject
+from ledger.streams import ensure
 from schemas import subjects
-from schemas.config import BusConfig
+from schemas.config import BusConfig, Config
 from schemas.events import LedgerEvent, decode_event
 from tests.ledger_facts import one_end, open_calls
 from tests.streaming import Stream
@@ -162,9 +164,10 @@ class Cluster:
             )
             stack.push_async_callback(self._kill_all)
             self.config.write_text(yaml.safe_dump(self._configuration()))
+            await ensure(self.connection, self._loaded())
             workers, ingresses = self._counts
             for number in range(workers):
-                address = await self._via(self.bus) if self._via and not number else self.bus.url
+                address = await self._via(self.bus) if self._via and not number else ""
                 self.workers.append(self.role("worker", f"worker-{number}", bus=address))
             for number in range(ingresses):
                 port = _free_port()
@@ -187,7 +190,7 @@ class Cluster:
         argv = [sys.executable, "-P", "-m", "compose.cli", command, "--config", str(self.config)]
         if port:
             argv += ["--port", str(port)]
-        return self.process(name, argv, bus=bus)
+        return self.process(name, argv, bus=bus or self.bus.url_of(command))
 
     def governor(self, close_after: float) -> Role:
         """A governor with another patience than the minute and a half it has by itself."""
@@ -198,11 +201,12 @@ class Cluster:
             f"config = settings.load({str(self.config)!r}, os.environ, {{}}).config\n"
             f"uvloop.run(run_governor(config, on_ready=roles.ready, close_after={close_after}))\n"
         )
-        return self.process("governor", [sys.executable, "-P", "-c", script])
+        argv = [sys.executable, "-P", "-c", script]
+        return self.process("governor", argv, bus=self.bus.url_of("governor"))
 
-    def process(self, name: str, argv: Sequence[str], *, bus: str = "") -> Role:
+    def process(self, name: str, argv: Sequence[str], *, bus: str) -> Role:
         """Any process that finds the bus and this code; it says that it is ready as a role does."""
-        role = Role(name, argv, {**_environment(bus or self.bus.url), "ROLE_NAME": name})
+        role = Role(name, argv, {**_environment(bus), "ROLE_NAME": name})
         self._roles.append(role)
         return role
 
@@ -216,6 +220,11 @@ class Cluster:
         for role in self._roles:
             if role._child.pid is not None:
                 await role.ended()
+
+    def _loaded(self) -> Config:
+        """The configuration as the roles see it."""
+        environ = {**_environment(self.bus.url), "ROLE_NAME": "test"}
+        return configuration.load(str(self.config), environ, {}).config
 
     def _configuration(self) -> dict[str, Any]:
         queue = {"ack_wait": ACK_WAIT, "in_progress_every": 0.4}

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from compose.nats_server import NatsServer
 from ledger.connection import Connection, NoResponders, RequestTimeout
 from ledger.log import Ledger
 from ledger.publisher import Publisher
@@ -95,7 +96,9 @@ class Role:
 
 
 @asynccontextmanager
-async def governing(url: str, close_after: float = 0.2) -> AsyncIterator[Role]:
+async def governing(server: NatsServer, close_after: float = 0.2) -> AsyncIterator[Role]:
+    async with bus_at(server.url):
+        url = server.url_of("governor")
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", ROLE, url, str(close_after), stdout=asyncio.subprocess.PIPE
     )

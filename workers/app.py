@@ -14,7 +14,7 @@ from nats.errors import ConnectionReconnectingError
 
 from ledger.beats import Beats
 from ledger.broker import broker
-from ledger.connection import Connection, Message
+from ledger.connection import BusRefused, Connection, Message
 from ledger.publisher import Publisher
 from ledger.secret import ServerSecret
 from ledger.streams import ensure, lane_slots
@@ -74,13 +74,25 @@ class Pools:
 
 
 def create_worker(
-    config: Config, pools: list[str] | None, clock: Clock, on_ready: Callable[[], None] | None
+    config: Config,
+    pools: list[str] | None,
+    clock: Clock,
+    on_ready: Callable[[], None] | None,
+    on_fatal: Callable[[str], None],
 ) -> FastStream:
-    """The application of one worker process; `pools` narrows what it serves (default: all)."""
+    """The application of one worker process; `pools` narrows what it serves (default: all).
+
+    When the bus refuses it for good it tells `on_fatal` why, and ends.
+    """
+
+    def fatal(reason: str) -> None:
+        on_fatal(reason)
+        app.exit()
+
     served = {
         name: slots for name, slots in config.pools().items() if pools is None or name in pools
     }
-    bus = broker(config.bus, name="nexus-worker")
+    bus = broker(config.bus, role="worker", on_fatal=fatal)
 
     async def pong(_: bytes) -> bytes:
         return b"pong"
@@ -137,20 +149,16 @@ def create_worker(
             on_ready()
 
     app = FastStream(bus, lifespan=lifespan, after_startup=[after_startup], logger=None)
-
-    def fatal(reason: str) -> None:
-        log.critical("the bus forbids what a worker needs", extra={"reason": reason})
-        app.exit()
-
     return app
 
 
 def _answer_running(connection: Connection, runner: Runner, message: Message) -> None:
     """Says yes for a call that runs here and is still ours; silence is the other answer, also to
-    our own question."""
+    our own question, and to one whose answer would not go to an inbox."""
     running = runner.calls.get(message.subject.partition(".")[2])
     asked_here = message.data == connection.inbox.encode()
-    if running is not None and message.reply and not asked_here and runner.calls.owns(running):
+    is_question = message.reply.startswith(subjects.INBOXES) and not asked_here
+    if running is not None and is_question and runner.calls.owns(running):
         connection.publish(message.reply, b"yes")
 
 
@@ -161,8 +169,15 @@ async def run_worker(
     clock: Clock = Clock(),  # noqa: B008
     on_ready: Callable[[], None] | None = None,
 ) -> None:
-    """Serve calls until SIGTERM or SIGINT, then drain and return."""
+    """Serve calls until SIGTERM or SIGINT, then drain and return.
+
+    Raises what Connection.connect and streams.ensure raise when the bus cannot be used at the
+    start, and BusRefused when it no longer can.
+    """
+    troubles: list[str] = []
     try:
-        await create_worker(config, pools, clock, on_ready).run()
+        await create_worker(config, pools, clock, on_ready, troubles.append).run()
     except* ConnectionReconnectingError:
         log.warning("the bus was away while stopping")
+    if troubles:
+        raise BusRefused(troubles[0])

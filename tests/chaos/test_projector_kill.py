@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from compose.nats_server import NatsServer
 from schemas import subjects
 from schemas.events import Event, decode_event
 from schemas.usage import Usage
@@ -96,11 +97,11 @@ async def compare(house: Warehouse, stream: Ledger, last: int) -> None:
 @pytest.mark.slow
 @on_every_backend
 async def test_no_kill_loses_or_doubles_an_event(
-    backend: str, nats_url: str, tmp_path: Path
+    backend: str, nats_server: NatsServer, tmp_path: Path
 ) -> None:
-    config = config_for(backend, tmp_path, nats_url)
+    config = config_for(backend, tmp_path, nats_server.url_of("analytics"))
     chance = random.Random(20)
-    async with ledger(nats_url) as stream:
+    async with ledger(nats_server.url) as stream:
         await stream.create()
         writing = asyncio.create_task(append_for_ever(stream, random.Random(7)))
         progress = []

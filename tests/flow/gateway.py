@@ -20,6 +20,7 @@ from typing import Any
 
 import httpx
 
+from compose import settings, setup
 from compose.child import Child
 from compose.nats_server import NatsServer
 from compose.roles import LISTEN_FD
@@ -190,8 +191,9 @@ def running_gateway(folder: Path, more_config: str = "", providers: str = "") ->
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         client = stack.enter_context(httpx.Client(base_url=url, timeout=60))
         log = folder / "log"
-        environ = _environment(server.url, config, listener)
-        children = {role: _child(role, environ, listener, log) for role in ROLES}
+        setup.prepare(settings.load(None, _environment(server.url, config, listener), {}).config)
+        environs = {role: _environment(server.url_of(role), config, listener) for role in ROLES}
+        children = {role: _child(role, environs[role], listener, log) for role in ROLES}
         stack.callback(_kill, children.values())
         heard = [child.start() for child in children.values()]
         for role, told in zip(ROLES, heard, strict=True):

@@ -259,13 +259,13 @@ async def asking(url: str) -> AsyncIterator[Analytics]:
 
 
 async def test_the_role_answers_over_the_bus_and_ends_in_order(
-    nats_url: str, tmp_path: Path
+    nats_server: NatsServer, tmp_path: Path
 ) -> None:
     now = rfc3339(Clock().now_ns())
     mine = complete(new_id(), event_id=new_id(), time=now, project="mine", cost_nano=1_000)
     theirs = failed(new_id(), event_id=new_id(), time=now, project="theirs", cost_nano=None)
-    config = config_for("embedded", tmp_path, nats_url)
-    async with ledger(nats_url) as stream, asking(nats_url) as analytics:
+    config = config_for("embedded", tmp_path, nats_server.url_of("analytics"))
+    async with ledger(nats_server.url) as stream, asking(nats_server.url) as analytics:
         await stream.create()
         with pytest.raises(Unavailable, match="not running") as nobody:
             await analytics.usage(UsageParams(), None)
@@ -302,10 +302,10 @@ async def test_the_role_answers_over_the_bus_and_ends_in_order(
 
 
 async def test_a_result_too_large_for_the_bus_is_refused_with_advice(
-    nats_url: str, tmp_path: Path
+    nats_server: NatsServer, tmp_path: Path
 ) -> None:
-    config = config_for("embedded", tmp_path, nats_url)
-    async with ledger(nats_url) as stream, asking(nats_url) as analytics:
+    config = config_for("embedded", tmp_path, nats_server.url_of("analytics"))
+    async with ledger(nats_server.url) as stream, asking(nats_server.url) as analytics:
         await stream.create()
         events = [complete(new_id(), event_id=new_id(), app="x" * 1_000) for _ in range(100)]
         last = await stream.append(*events)
@@ -322,10 +322,10 @@ async def test_a_result_too_large_for_the_bus_is_refused_with_advice(
 
 
 async def test_while_another_process_has_the_database_the_answer_is_503(
-    nats_url: str, tmp_path: Path
+    nats_server: NatsServer, tmp_path: Path
 ) -> None:
-    config = config_for("embedded", tmp_path, nats_url)
-    async with ledger(nats_url) as stream, asking(nats_url) as analytics:
+    config = config_for("embedded", tmp_path, nats_server.url_of("analytics"))
+    async with ledger(nats_server.url) as stream, asking(nats_server.url) as analytics:
         await stream.create()
         async with warehouse(config):
             one = Child(config)
@@ -359,7 +359,7 @@ async def test_the_role_ends_in_order_when_the_bus_went_away(
 ) -> None:
     async with ledger(nats_server.url) as stream:
         await stream.create()
-    one = Child(config_for("embedded", tmp_path / "data", nats_server.url))
+    one = Child(config_for("embedded", tmp_path / "data", nats_server.url_of("analytics")))
     await one.ready()
     nats_server.stop()
     assert await one.terminate() == 0

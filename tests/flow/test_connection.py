@@ -15,6 +15,7 @@ import pytest
 
 from compose.nats_server import NatsServer, find_binary
 from ledger import connection as connection_module
+from ledger import pulse
 from ledger.connection import (
     BusRefused,
     Connection,
@@ -350,7 +351,7 @@ async def test_a_server_that_reads_slowly_gets_everything_in_the_end(
 
 
 async def test_a_silent_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection_module, "_PING_EVERY", 0.05)
+    monkeypatch.setattr(pulse, "_EVERY", 0.05)
     async with (
         FakeServer(greeting_of("2.15.0"), answers=3).listening() as fake,
         connected(fake.url) as bus,
@@ -360,7 +361,7 @@ async def test_a_silent_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 async def test_a_server_that_answers_pings_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection_module, "_PING_EVERY", 0.01)
+    monkeypatch.setattr(pulse, "_EVERY", 0.01)
     async with (
         FakeServer(greeting_of("2.15.0"), answers=1000).listening() as fake,
         connected(fake.url) as bus,
@@ -384,15 +385,17 @@ async def test_no_server_at_all_is_said_with_its_address(
 
 
 async def test_a_wrong_password_is_refused_at_once(nats_server: NatsServer) -> None:
-    config = BusConfig(url=f"nats://127.0.0.1:{nats_server.port}", user="nexus", password="wrong")
+    config = BusConfig(
+        url=f"nats://127.0.0.1:{nats_server.port}", user="operator", password="wrong"
+    )
     with pytest.raises(BusRefused, match="Authorization Violation"):
         await Connection.connect(config, name="test")
 
 
 async def test_user_and_password_may_stand_in_the_configuration(nats_server: NatsServer) -> None:
-    _, _, rest = nats_server.url.partition("nexus:")
+    _, _, rest = nats_server.url.partition("operator:")
     password, _, address = rest.partition("@")
-    config = BusConfig(url=f"nats://{address}", user="nexus", password=password)
+    config = BusConfig(url=f"nats://{address}", user="operator", password=password)
     bus = await Connection.connect(config, name="test")
     await bus.flush()
     await bus.close()
@@ -404,7 +407,7 @@ async def test_credentials_that_change_during_an_outage_are_fatal(
     fatal: list[str] = []
     async with connected(nats_server.url, fatal.append) as bus:
         nats_server.kill()
-        (tmp_path / "nats" / "password").write_text("another")
+        (tmp_path / "nats" / "users" / "operator").write_text("another")
         nats_server.start()
         await until(lambda: bool(fatal))
         assert "Authorization Violation" in fatal[0]
@@ -442,7 +445,9 @@ async def test_a_connection_that_begins_and_is_refused_says_so_once(
     nats_server: NatsServer,
 ) -> None:
     fatal: list[str] = []
-    config = BusConfig(url=f"nats://127.0.0.1:{nats_server.port}", user="nexus", password="wrong")
+    config = BusConfig(
+        url=f"nats://127.0.0.1:{nats_server.port}", user="operator", password="wrong"
+    )
     bus = Connection.begin(config, name="test", on_fatal=fatal.append)
     await until(lambda: bool(fatal))
     assert not await bus.reached(0.6)
@@ -486,10 +491,11 @@ async def test_a_missing_permission_is_fatal_and_harms_nothing_else(tmp_path: Pa
         async with connected(f"nats://w:pw@127.0.0.1:{port}", fatal.append) as bus:
             bus.publish("ledger.ingress.x", b"forged")
             await bus.flush()
-            assert fatal == ['Permissions Violation for Publish to "ledger.ingress.x"']
+            assert "forbids test to publish to ledger.ingress.x" in fatal[0]
             bus.subscribe("secret", lambda message: None)
             await bus.flush()
-            assert fatal[1:] == ['Permissions Violation for Subscription to "secret"']
+            assert "forbids test to subscribe to secret" in fatal[1]
+            assert len(fatal) == 2
             assert bus.reconnects == 0
 
 

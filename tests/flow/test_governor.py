@@ -63,10 +63,10 @@ def running_start(call_id: str) -> Event:
     return sample.start(call_id, time.time_ns())
 
 
-async def test_a_call_that_nobody_ended_is_ended_as_lost(bus: Bus, nats_url: str) -> None:
+async def test_a_call_that_nobody_ended_is_ended_as_lost(bus: Bus, nats_server: NatsServer) -> None:
     await bus.append(overdue_start("gone"), running_start("runs"), overdue_start("done"))
     await bus.append(sample.complete("done", time.time_ns()))
-    async with governing(nats_url):
+    async with governing(nats_server):
         await lost_count(bus, 1)
         [event] = [event for event in await bus.events() if isinstance(event, RequestLost)]
         assert (event.call_id, event.model, event.project) == ("gone", "gpt-4o", "p1")
@@ -75,27 +75,29 @@ async def test_a_call_that_nobody_ended_is_ended_as_lost(bus: Bus, nats_url: str
         assert (await bus.state())["open_calls"] == 1
 
 
-async def test_two_governors_end_a_call_once(bus: Bus, nats_url: str) -> None:
-    async with governing(nats_url), governing(nats_url):
+async def test_two_governors_end_a_call_once(bus: Bus, nats_server: NatsServer) -> None:
+    async with governing(nats_server), governing(nats_server):
         seq = await bus.append(*(overdue_start(f"gone-{n}") for n in range(20)))
         await lost_count(bus, 20)
         await caught_up(bus, seq + 20)
     assert sorted(await bus.lost()) == sorted(f"gone-{n}" for n in range(20))
 
 
-async def test_a_killed_governor_leaves_a_successor_what_it_needs(bus: Bus, nats_url: str) -> None:
+async def test_a_killed_governor_leaves_a_successor_what_it_needs(
+    bus: Bus, nats_server: NatsServer
+) -> None:
     await bus.append(running_start("stays"), sample.rejected("no"))
     await bus.append(running_start("late"), sample.complete("late", time.time_ns()))
-    async with governing(nats_url) as first:
+    async with governing(nats_server) as first:
         await caught_up(bus, 4)
         assert await first.ends_with(signal.SIGTERM) == 0
     kept = await checkpoint.load(bus.connection)
     assert (kept.fold_from, kept.seq) == (1, 4)
-    async with governing(nats_url) as second:
+    async with governing(nats_server) as second:
         await bus.append(sample.complete("stays", time.time_ns()), overdue_start("gone"))
         await lost_count(bus, 1)
         assert await second.ends_with(signal.SIGKILL) == -signal.SIGKILL
-    async with governing(nats_url):
+    async with governing(nats_server):
         await caught_up(bus, 7)
         assert await bus.lost() == ["gone"]
         lines = await bus.metrics()
@@ -106,11 +108,13 @@ async def test_a_killed_governor_leaves_a_successor_what_it_needs(bus: Bus, nats
         assert "nexus_ai_open_calls 0.0" in lines
 
 
-async def test_a_checkpoint_of_another_ledger_is_not_believed(bus: Bus, nats_url: str) -> None:
+async def test_a_checkpoint_of_another_ledger_is_not_believed(
+    bus: Bus, nats_server: NatsServer
+) -> None:
     await bus.append(overdue_start("gone"))
     foreign = Checkpoint(fold_from=2, seq=1, digest="of another event")
     await checkpoint.save(bus.publisher, foreign, Clock())
-    async with governing(nats_url):
+    async with governing(nats_server):
         await lost_count(bus, 1)
 
 
@@ -133,8 +137,10 @@ async def test_the_closer_waits_while_the_fold_is_behind(
         assert await bus.lost() == []
 
 
-async def test_the_closer_closes_while_events_keep_coming(bus: Bus, nats_url: str) -> None:
-    async with governing(nats_url):
+async def test_the_closer_closes_while_events_keep_coming(
+    bus: Bus, nats_server: NatsServer
+) -> None:
+    async with governing(nats_server):
         await bus.append(overdue_start("gone"))
         async with asyncio.timeout(15):
             while not await bus.lost():
@@ -144,7 +150,7 @@ async def test_the_closer_closes_while_events_keep_coming(bus: Bus, nats_url: st
 
 
 async def test_events_that_no_one_here_knows_are_parked_and_passed_over(
-    bus: Bus, nats_url: str
+    bus: Bus, nats_server: NatsServer
 ) -> None:
     for subject, data in (
         ("ledger.worker.=.model.request.dreamt", b'{"event_type":"model.request.dreamt"}'),
@@ -154,15 +160,17 @@ async def test_events_that_no_one_here_knows_are_parked_and_passed_over(
     ):
         await bus.publisher.publish(subject, data, msg_id=subject)
     seq = await bus.append(running_start("real"))
-    async with governing(nats_url):
+    async with governing(nats_server):
         await caught_up(bus, seq)
         assert (await bus.state())["open_calls"] == 1
         assert 'nexus_ai_events_total{type="parked"} 4.0' in await bus.metrics()
 
 
-async def test_the_state_names_the_providers_and_the_sequence(bus: Bus, nats_url: str) -> None:
+async def test_the_state_names_the_providers_and_the_sequence(
+    bus: Bus, nats_server: NatsServer
+) -> None:
     await bus.append(running_start("a"), sample.complete("a", time.time_ns()))
-    async with governing(nats_url):
+    async with governing(nats_server):
         await caught_up(bus, 2)
         assert await bus.state() == {
             "seq": 2,
@@ -178,9 +186,9 @@ async def test_the_state_names_the_providers_and_the_sequence(bus: Bus, nats_url
         }
 
 
-async def test_any_nats_client_can_ask_for_the_metrics(bus: Bus, nats_url: str) -> None:
-    async with governing(nats_url):
-        client = await nats.connect(nats_url)
+async def test_any_nats_client_can_ask_for_the_metrics(bus: Bus, nats_server: NatsServer) -> None:
+    async with governing(nats_server):
+        client = await nats.connect(nats_server.url)
         try:
             answer = await client.request(subjects.GOVERNOR_METRICS, b"", timeout=5)
         finally:
@@ -188,9 +196,11 @@ async def test_any_nats_client_can_ask_for_the_metrics(bus: Bus, nats_url: str) 
     assert b"# TYPE nexus_ai_requests_total counter" in answer.data
 
 
-async def test_refusals_of_a_process_that_went_away_stay_counted(bus: Bus, nats_url: str) -> None:
+async def test_refusals_of_a_process_that_went_away_stay_counted(
+    bus: Bus, nats_server: NatsServer
+) -> None:
     refused = 'nexus_ai_errors_total{provider="",type="authentication_error"} '
-    async with governing(nats_url):
+    async with governing(nats_server):
         beats = Beats(bus.connection, "ingress", Clock(), in_flight=lambda: 7)
         async with running(beats.run()):
             await asyncio.sleep(0)
@@ -215,7 +225,7 @@ async def test_refusals_of_a_process_that_went_away_stay_counted(bus: Bus, nats_
 
 
 async def test_no_number_goes_down_while_one_governor_follows_another(
-    bus: Bus, nats_url: str
+    bus: Bus, nats_server: NatsServer
 ) -> None:
     """The second is killed and leaves most of what it counted to be folded again."""
     shown: list[float] = []
@@ -241,18 +251,18 @@ async def test_no_number_goes_down_while_one_governor_follows_another(
 
     beats = Beats(bus.connection, "ingress", Clock())
     async with running(beats.run(), scrape()):
-        async with governing(nats_url) as first:
+        async with governing(nats_server) as first:
             beats.count_refusal("authentication_error")
             await happen(200)
             await shows(201)
             assert await first.ends_with(signal.SIGTERM) == 0
-        async with governing(nats_url) as second:
+        async with governing(nats_server) as second:
             beats.count_refusal("authentication_error")
             await happen(4_000)
             await shows(4_202)
             assert await second.ends_with(signal.SIGKILL) == -signal.SIGKILL
         before = len(shown)
-        async with governing(nats_url):
+        async with governing(nats_server):
             await happen(200)
             await shows(4_402)
     assert len(shown) > before
@@ -260,7 +270,7 @@ async def test_no_number_goes_down_while_one_governor_follows_another(
 
 
 async def test_the_governor_goes_on_after_the_bus_was_restarted(nats_server: NatsServer) -> None:
-    async with governing(nats_server.url), bus_at(nats_server.url) as bus:
+    async with governing(nats_server), bus_at(nats_server.url) as bus:
         await bus.append(running_start("a"))
         nats_server.kill()
         nats_server.start()
@@ -270,7 +280,7 @@ async def test_the_governor_goes_on_after_the_bus_was_restarted(nats_server: Nat
 
 
 async def test_the_governor_stops_in_order_while_the_bus_is_away(nats_server: NatsServer) -> None:
-    async with governing(nats_server.url) as role:
+    async with governing(nats_server) as role:
         async with bus_at(nats_server.url) as bus:
             await caught_up(bus, await bus.append(running_start("a")))
         nats_server.kill()
@@ -292,7 +302,7 @@ async def test_a_ledger_that_lost_its_end_is_noticed_and_folded_anew(
         await bus.append(running_start("b"), running_start("c"))
         records = Follower(bus.connection, 1).records()
         assert [(await anext(records)).seq for _ in range(3)] == [1, 2, 3]
-        async with governing(nats_server.url) as role:
+        async with governing(nats_server) as role:
             await caught_up(bus, 3)
             nats_server.kill()
             shutil.rmtree(store)
@@ -301,6 +311,6 @@ async def test_a_ledger_that_lost_its_end_is_noticed_and_folded_anew(
             with pytest.raises(Truncated):
                 await anext(records)
             assert await role.ends() == 1
-        async with governing(nats_server.url):
+        async with governing(nats_server):
             await caught_up(bus, await bus.append(running_start("d")))
             assert (await bus.state())["open_calls"] == 2

@@ -16,6 +16,7 @@ import pytest
 
 from compose.nats_server import NatsServer, NatsServerError, find_binary
 from ledger.connection import BusRefused, Connection
+from ledger.permissions import USERS
 from ledger.publisher import Publisher
 from schemas.config import BusConfig
 
@@ -46,10 +47,55 @@ def test_it_listens_on_loopback_only(nats_server: NatsServer) -> None:
 
 def test_its_files_are_for_the_owner_only(nats_server: NatsServer, tmp_path: Path) -> None:
     folder = tmp_path / "nats"
-    for name in ("server.conf", "password"):
-        assert (folder / name).stat().st_mode & 0o777 == 0o600
-    assert folder.stat().st_mode & 0o777 == 0o700
-    assert (folder / "password").read_text() not in nats_server.log_path.read_text()
+    passwords = [nats_server.password_path(user) for user in USERS]
+    for file in (folder / "server.conf", *passwords):
+        assert file.stat().st_mode & 0o777 == 0o600
+    for directory in (folder, folder / "users"):
+        assert directory.stat().st_mode & 0o777 == 0o700
+    told = nats_server.log_path.read_text()
+    assert not [path for path in passwords if path.read_text() in told]
+
+
+def test_every_user_has_a_password_of_its_own(nats_server: NatsServer) -> None:
+    passwords = {nats_server.password_path(user).read_text() for user in USERS}
+    assert len(passwords) == len(USERS) == 6
+    assert min(map(len, passwords)) >= 32
+
+
+async def test_a_directory_of_the_time_before_users_keeps_its_streams(tmp_path: Path) -> None:
+    folder = tmp_path / "nats"
+    folder.mkdir()
+    (folder / "password").write_text("old-password")
+    (folder / "old.conf").write_text(
+        f"port: -1\nhost: 127.0.0.1\nports_file_dir: {folder}\n"
+        f'jetstream {{ store_dir: "{folder / "store"}" }}\n'
+        "authorization { user: nexus, password: old-password }\n"
+    )
+    old = subprocess.Popen(
+        [str(find_binary()), "-c", str(folder / "old.conf")], stderr=subprocess.DEVNULL
+    )
+    ports = folder / f"nats-server_{old.pid}.ports"
+    until(lambda: ports.exists() and bool(ports.read_text()))
+    port = int(json.loads(ports.read_text())["nats"][0].rpartition(":")[2])
+    url = f"nats://nexus:old-password@127.0.0.1:{port}"
+    bus = await Connection.connect(BusConfig(url=url), name="test")
+    await bus.request("$JS.API.STREAM.CREATE.S", b'{"name": "S", "subjects": ["s"]}')
+    await Publisher(bus).publish("s", b"kept", msg_id="1")
+    await bus.close()
+    old.terminate()
+    old.wait()
+
+    server = NatsServer(folder)
+    server.start()
+    assert not (folder / "password").exists()
+    bus = await Connection.connect(BusConfig(url=server.url), name="test")
+    info = json.loads((await bus.request("$JS.API.STREAM.INFO.S")).data)
+    assert info["state"]["messages"] == 1
+    await bus.close()
+    old_login = BusConfig(url=f"nats://nexus:old-password@127.0.0.1:{server.port}")
+    with pytest.raises(BusRefused, match="does not accept who we are"):
+        await Connection.connect(old_login, name="test")
+    server.stop()
 
 
 async def test_it_wants_the_password(nats_server: NatsServer) -> None:
@@ -73,12 +119,12 @@ async def test_after_a_kill_it_has_the_same_url_and_all_it_stored(nats_server: N
     await bus.close()
 
 
-def test_a_new_process_on_the_same_folder_keeps_the_password(tmp_path: Path) -> None:
-    secrets = []
+def test_a_new_process_on_the_same_folder_keeps_the_passwords(tmp_path: Path) -> None:
+    secrets: list[list[str]] = []
     for _ in range(2):
         server = NatsServer(tmp_path)
         server.start()
-        secrets.append(server.url.rpartition("@")[0])
+        secrets.append([server.url_of(user).rpartition("@")[0] for user in USERS])
         server.stop()
     assert secrets[0] == secrets[1]
 

@@ -72,10 +72,10 @@ async def health_where(ingress: Doors, component: str, part: str) -> dict[str, A
     return report
 
 
-async def test_health_has_the_shape_of_the_document(bus: Bus, nats_url: str) -> None:
+async def test_health_has_the_shape_of_the_document(bus: Bus, nats_server: NatsServer) -> None:
     work(bus, *POOLS)
     seq = await bus.append(sample.start("a"), sample.complete("a", time.time_ns()))
-    async with doors(bus, CONFIG) as ingress, governing(nats_url):
+    async with doors(bus, CONFIG) as ingress, governing(nats_server):
 
         async def known() -> bool:
             return (await bus.state())["seq"] == seq
@@ -100,11 +100,11 @@ async def test_health_has_the_shape_of_the_document(bus: Bus, nats_url: str) -> 
 
 
 async def test_a_failing_provider_shows_and_the_gateway_is_degraded(
-    bus: Bus, nats_url: str
+    bus: Bus, nats_server: NatsServer
 ) -> None:
     work(bus, *POOLS)
     await bus.append(*(sample.failed(f"c{n}", time.time_ns()) for n in range(5)))
-    async with doors(bus, CONFIG) as ingress, governing(nats_url):
+    async with doors(bus, CONFIG) as ingress, governing(nats_server):
 
         async def seen() -> bool:
             return bool((await bus.state())["providers"])
@@ -125,7 +125,7 @@ async def test_health_says_which_part_is_away_and_stays_alive(
         assert report["providers"]["openai"]["status"] == "unhealthy"
         assert report["providers"]["openai"]["reason"] == "no worker serves its queue"
         work(bus, "openai")
-        async with governing(nats_server.url):
+        async with governing(nats_server):
             report = await health_where(ingress, "workers", "ok")
             assert report["status"] == "degraded"
             assert report["components"]["governor"] == "ok"
@@ -149,9 +149,11 @@ async def test_many_who_ask_for_health_cost_the_bus_one_question(
     assert len(questions) == 1
 
 
-async def test_metrics_are_those_of_the_governor_and_open_to_all(bus: Bus, nats_url: str) -> None:
+async def test_metrics_are_those_of_the_governor_and_open_to_all(
+    bus: Bus, nats_server: NatsServer
+) -> None:
     seq = await bus.append(sample.start("a"), sample.complete("a"))
-    async with doors(bus, CONFIG) as ingress, governing(nats_url):
+    async with doors(bus, CONFIG) as ingress, governing(nats_server):
 
         async def known() -> bool:
             return (await bus.state())["seq"] == seq
@@ -172,12 +174,12 @@ async def test_metrics_are_those_of_the_governor_and_open_to_all(bus: Bus, nats_
 
 
 async def test_metrics_outlive_the_governor_for_a_quarter_of_a_minute(
-    bus: Bus, nats_url: str
+    bus: Bus, nats_server: NatsServer
 ) -> None:
     hand = [100.0]
     clock = Clock(monotonic=lambda: hand[0])
     async with doors(bus, CONFIG, clock) as ingress:
-        async with governing(nats_url):
+        async with governing(nats_server):
             fresh = await get(ingress, "/metrics")
             assert fresh.status_code == 200
         hand[0] += 15
@@ -187,7 +189,7 @@ async def test_metrics_outlive_the_governor_for_a_quarter_of_a_minute(
 
 
 async def test_metrics_without_a_governor_are_refused_and_those_of_a_starting_one_waited_for(
-    bus: Bus, nats_url: str, monkeypatch: pytest.MonkeyPatch
+    bus: Bus, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with doors(bus, CONFIG) as ingress:
         monkeypatch.setattr(status, "_FIRST_ANSWER_WITHIN", 0.3)
@@ -196,17 +198,19 @@ async def test_metrics_without_a_governor_are_refused_and_those_of_a_starting_on
         assert answer.json()["error"]["code"] == "governor_away"
         monkeypatch.setattr(status, "_FIRST_ANSWER_WITHIN", 8.0)
         asking = asyncio.create_task(get(ingress, "/metrics"))
-        async with governing(nats_url):
+        async with governing(nats_server):
             assert (await asking).status_code == 200
 
 
-async def test_metrics_of_many_models_still_fit_into_one_answer(bus: Bus, nats_url: str) -> None:
+async def test_metrics_of_many_models_still_fit_into_one_answer(
+    bus: Bus, nats_server: NatsServer
+) -> None:
     seq = 0
     for number in range(250):
         model = f"model-with-a-long-name-{number}"
         call = f"c{number}"
         seq = await bus.append(sample.start(call, model=model), sample.complete(call, model=model))
-    async with doors(bus, CONFIG) as ingress, governing(nats_url):
+    async with doors(bus, CONFIG) as ingress, governing(nats_server):
 
         async def known() -> bool:
             return (await bus.state())["seq"] == seq
@@ -218,8 +222,10 @@ async def test_metrics_of_many_models_still_fit_into_one_answer(bus: Bus, nats_u
     assert "model-with-a-long-name-200" not in answer.text
 
 
-async def test_metrics_ask_for_a_key_where_that_is_configured(bus: Bus, nats_url: str) -> None:
+async def test_metrics_ask_for_a_key_where_that_is_configured(
+    bus: Bus, nats_server: NatsServer
+) -> None:
     guarded = Config(api_keys=(KEY_A,), metrics_require_key=True)
-    async with doors(bus, guarded) as ingress, governing(nats_url):
+    async with doors(bus, guarded) as ingress, governing(nats_server):
         assert (await get(ingress, "/metrics")).status_code == 401
         assert (await get(ingress, "/metrics", authorization=f"Bearer {KEY_A}")).status_code == 200
