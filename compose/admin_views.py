@@ -10,8 +10,9 @@ from compose import show
 from schemas.money import format_usd, nano_from_usd
 
 _KEY_COLUMNS = (
-    "id", "name", "hint", "status", "project", "team", "user", "models", "expires",
+    "id", "name", "hint", "status", "project", "team", "user", "models", "expires", "source",
 )  # fmt: skip
+_SPARE = ("hint", "source", "tier", "budgets", "team", "user", "limits")
 _SCOPE_COLUMNS = ("id", "name", "team", "models", "tier", "limits", "budgets", "source")
 _BUDGET_COLUMNS = ("name", "limit", "stop", "warns at", "source")
 _EACH = {"day": "a day", "week": "a week", "month": "a month", "total": "in all"}
@@ -101,7 +102,7 @@ def scopes(found: Sequence[Record], room: int | None) -> str:
 
 def _table(found: Sequence[Record], columns: Sequence[str], room: int | None) -> str:
     cells = [[told[column] for column in columns] for told in map(_told, found)]
-    return show.table(columns, cells, room)
+    return show.table(columns, cells, room, _SPARE)
 
 
 def grace(one: Record) -> str:
@@ -141,7 +142,7 @@ def _told(one: Record) -> dict[str, str]:
         "payloads": one.payloads or "",
         "expires": _time(one.expires_at),
         "replaced": ", ".join(f"{old.hint}, opens until {_time(old.until)}" for old in replaced),
-        "source": one.source or "",
+        "source": _source(one),
         "created": _time(one.created_at),
         "updated": _time(one.updated_at),
         "revoked": _time(one.revoked_at),
@@ -154,10 +155,15 @@ def _budget_told(one: Budget) -> dict[str, str]:
         "limit": _limit(one),
         "stop": _stop(one),
         "warns at": f"{one.warning_threshold * 100:g} %",
-        "source": one.source or "",
+        "source": _source(one),
         "created": _time(one.created_at),
         "updated": _time(one.updated_at),
     }
+
+
+def _source(one: Record | Budget) -> str:
+    """What was made by API or command needs no word; what cannot be changed here does."""
+    return one.source if one.source and one.source != "ledger" else ""
 
 
 def _limit(budget: Budget) -> str:

@@ -9,10 +9,12 @@ from typing import Any
 import msgspec
 
 from compose.client import Answer, LedgerEvent
+from schemas.access import budget_name
 from schemas.money import format_usd
 
 _WIDEST = 60
-_NARROWEST = 6
+# Wide enough for a day, 2027-01-01.
+_NARROWEST = 11
 _GAP = "  "
 
 
@@ -37,15 +39,26 @@ def _table(answer: Answer) -> str:
     return _grid(header, cells, [_is_number(name) for name in answer.types]) + end + "\n"
 
 
-def table(header: Sequence[str], cells: Sequence[Sequence[str]], room: int | None) -> str:
+def table(
+    header: Sequence[str],
+    cells: Sequence[Sequence[str]],
+    room: int | None,
+    spare: Sequence[str] = (),
+) -> str:
     """A table of at most `room` letters (None: any) in which the first column is never cut.
 
-    Columns in which nothing stands are left out. Ends a line.
+    Columns in which nothing stands are left out, and where there is too little room the `spare`
+    ones, one by one. Ends a line.
     """
     kept = [place for place in range(len(header)) if any(row[place] for row in cells)]
-    titles = [header[place] for place in kept]
-    shown = [[printable(row[place]) for place in kept] for row in cells]
-    widths = _narrowed(_widths(titles, shown), room)
+    while True:
+        titles = [header[place] for place in kept]
+        shown = [[printable(row[place]) for place in kept] for row in cells]
+        widths = _narrowed(_widths(titles, shown), room)
+        spared = [place for place in kept if header[place] in spare]
+        if not spared or _fits(widths, room):
+            break
+        kept.remove(min(spared, key=lambda place: spare.index(header[place])))
     cut = [
         [_cut(cell, width) for cell, width in zip(row, widths, strict=True)]
         for row in (titles, *shown)
@@ -73,14 +86,18 @@ def _widths(header: Sequence[str], cells: Sequence[Sequence[str]]) -> list[int]:
 
 
 def _narrowed(widths: list[int], room: int | None) -> list[int]:
-    """The widest columns give way first, the first one never."""
+    """The widest columns give way first, down to a width that still says something."""
     widths = list(widths)
-    while room is not None and sum(widths) + len(_GAP) * (len(widths) - 1) > room:
+    while not _fits(widths, room):
         widest = max(widths[1:], default=0)
         if widest <= _NARROWEST:
             break
         widths[widths.index(widest, 1)] -= 1
     return widths
+
+
+def _fits(widths: Sequence[int], room: int | None) -> bool:
+    return room is None or sum(widths) + len(_GAP) * (len(widths) - 1) <= room
 
 
 def _line(cells: list[str], widths: list[int], numeric: list[bool]) -> str:
@@ -122,20 +139,32 @@ def curl(url: str, key: str, model: str | None) -> str:
 
 
 def event(one: LedgerEvent) -> str:
-    """`time  type  model  what came of it` in one line."""
+    """`time  type  model  what came of it` in one line; for a change of who may call, of whom."""
     fields = one.fields
+    about = fields.get("model", "")
     parts = (
         str(fields.get("time", ""))[11:23],
         f"{one.type:<24}",
-        f"{fields.get('model', ''):<20}",
+        f"{_changed(fields) if one.type.startswith('access.') else about:<20}",
         _outcome(fields),
     )
     return printable("  ".join(parts).rstrip())
 
 
+def _changed(fields: Mapping[str, Any]) -> str:
+    """The key, project, team or budget that an access event is about."""
+    record = fields.get("record") or {}
+    if "period" in record:
+        return budget_name(record["scope"], record.get("id", ""), record["period"])
+    removed = fields.get("name") or fields.get("project") or fields.get("team")
+    return str(record.get("id") or removed or "")
+
+
 def _outcome(fields: Mapping[str, Any]) -> str:
     """What it cost, how long it took and what went wrong, as far as the event says."""
     told: list[str] = []
+    if fields.get("by"):
+        told.append(f"by {fields['by']}")
     if fields.get("provider"):
         told.append(str(fields["provider"]))
     if fields.get("latency_ms") is not None:

@@ -475,14 +475,16 @@ def test_projects_and_budgets_are_tables(server: Server) -> None:
         "shop  retail  requests_per_minute=60, requests_per_second=0.5  $100 a month (hard)",
         "(1 project; ledger sequence 7)",
     ]
-    small = budget(name="global:day", limit_usd=0.1, period="day", hard_stop=False)
+    small = budget(
+        name="global:day", limit_usd=0.1, period="day", hard_stop=False, source="configuration"
+    )
     server.will(page(budget(), small))
     result = nexus_cli(server, "budget", "list", "--scope", "project", "--id", "shop")
     assert result.stdout.splitlines() == [
         "name                limit         stop  warns at  source",
-        "------------------  ------------  ----  --------  ------",
-        "project:shop:month  $100 a month  hard  80 %      ledger",
-        "global:day          $0.1 a day    soft  80 %      ledger",
+        "------------------  ------------  ----  --------  -------------",
+        "project:shop:month  $100 a month  hard  80 %",
+        "global:day          $0.1 a day    soft  80 %      configuration",
         "(2 budgets; ledger sequence 7)",
     ]
     assert server.asked[1].query == {"scope": "project", "id": "shop"}

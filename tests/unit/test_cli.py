@@ -273,22 +273,29 @@ def test_csv_and_json_keep_the_values_as_they_are() -> None:
     assert msgspec.json.decode(show.rows(ANSWER, "json"), type=Answer) == ANSWER
 
 
-HEADER = ("id", "name", "models", "user")
+HEADER = ("id", "name", "hint", "models", "user")
 CELLS = [
-    ["key_0001", "the shop of the north", "gpt-4o*, claude-*", ""],
-    ["key_0002", "\x1b]0;owned\x07", "*", ""],
+    ["key_0001", "the shop of the north", "nx-4444…4444", "gpt-4o*, claude-*", ""],
+    ["key_0002", "\x1b]0;owned by me\x07", "nx-5555…5555", "*", ""],
 ]
 
 
 def test_a_table_fits_the_terminal_without_cutting_what_is_copied_from_it() -> None:
-    assert show.table(HEADER, CELLS, 30).splitlines() == [
-        "id        name       models",
-        "--------  ---------  ---------",
-        "key_0001  the shop…  gpt-4o*,…",
-        "key_0002  �]0;owne…  *",
+    assert show.table(HEADER, CELLS, 40, spare=("user", "hint")).splitlines() == [
+        "id        name            models",
+        "--------  --------------  --------------",
+        "key_0001  the shop of t…  gpt-4o*, clau…",
+        "key_0002  �]0;owned by …  *",
     ]
-    assert max(map(len, show.table(HEADER, CELLS, 9).splitlines())) == 24, "the least it can be"
-    assert "the shop of the north" in show.table(HEADER, CELLS, None)
+    narrow = show.table(HEADER, CELLS, 9, spare=("hint",))
+    assert max(map(len, narrow.splitlines())) == len("key_0001  the shop o…  gpt-4o*, c…")
+
+
+def test_a_table_is_whole_where_there_is_room_or_no_terminal() -> None:
+    for room in (None, 64):
+        told = show.table(HEADER, CELLS, room, spare=("hint",)).splitlines()
+        assert told[2] == "key_0001  the shop of the north  nx-4444…4444  gpt-4o*, claude-*"
+        assert "user" not in told[0], "nothing stands in this column"
 
 
 def test_lines_of_a_record_leave_out_what_is_not_set_and_cannot_steer_the_terminal() -> None:
@@ -320,5 +327,17 @@ def test_an_event_is_one_line_with_time_type_model_and_what_came_of_it() -> None
     assert line.split() == [
         "10:11:12.345", "model.request.complete", "gpt-4o�", "openai", "812", "ms", "$0.0171",
     ]  # fmt: skip
+    access = {"event_type": "access.key.created", "time": done["time"], "by": "admin"}
+    abouts = [
+        ({"record": {"id": "key_1", "name": "x"}}, "key_1"),
+        ({"record": {"scope": "user", "id": "ana", "period": "day"}}, "user:ana:day"),
+        ({"record": {"scope": "global", "period": "day"}}, "global:day"),
+        ({"project": "shop"}, "shop"),
+        ({"team": "retail"}, "retail"),
+        ({"name": "team:retail:day"}, "team:retail:day"),
+    ]
+    for fields, about in abouts:
+        line = show.event(LedgerEvent(b"", {**access, **fields}))
+        assert line.split() == ["10:11:12.345", "access.key.created", about, "by", "admin"]
     failed = {**done, "cost_nano": None, "error": {"status": 502, "message": "no route"}}
     assert show.event(LedgerEvent(b"", failed)).endswith("812 ms  502 no route")
