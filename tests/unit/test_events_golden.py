@@ -12,6 +12,11 @@ from typing import Any, Union, get_args, get_origin
 import msgspec
 import pytest
 
+from analytics.rows import Record, row_of
+from ledger.checkpoint import Checkpoint
+from ledger.fold import Fold
+from ledger.reader import Stored
+from schemas import subjects
 from schemas.access import Budget, Key, Project, Team
 from schemas.events import (
     KNOWN_TYPES,
@@ -79,6 +84,25 @@ def test_an_event_of_the_past_is_decoded_and_nothing_of_it_is_lost(file: Path) -
     assert type_of(event) == written(file)["event_type"]
     assert json.loads(encode_event(event)) == written(file)
     assert type(event) is KNOWN_TYPES[type_of(event)]
+
+
+@golden
+def test_every_reader_of_the_ledger_takes_it(file: Path) -> None:
+    """The projection has a row for it, and the governor counts it."""
+    fields, data = written(file), file.read_bytes()
+    name = fields["event_type"]
+    role = next(role for role, types in WRITERS.items() if name in types)
+    subject = subjects.ledger(role, fields.get("project", ""), name)
+    row = row_of(Record(7, subject, 0, data))
+    assert (row["parked"], row["event_type"]) == ("", name)
+    for column in ("key_id", "project", "team", "user", "call_id"):
+        assert row[column] == fields.get(column, "")
+    fold = Fold(Checkpoint())
+    fold.take(Stored(7, subject, data))
+    assert fold.telemetry.events.values == {(name,): 1}
+    if name.startswith("access."):
+        assert not fold.telemetry.requests.values
+        assert not len(fold.open_calls)
 
 
 @golden

@@ -25,6 +25,7 @@ from tests.ledger_fold import fold, projected
 from tests.sample_events import (
     NOON,
     SECOND,
+    a_key,
     attempt_abandoned,
     attempt_failed,
     attempt_late,
@@ -32,6 +33,7 @@ from tests.sample_events import (
     complete,
     failed,
     first_token,
+    key_created,
     lost,
     rejected,
     start,
@@ -191,6 +193,23 @@ async def test_rollups_equal_the_ledger_in_any_order_batching_and_repetition(
         assert await house.one("select count() from events final") == len(history)
         assert await house.one("select count() from (select seq from events)") >= len(history)
         assert await house.projection.contiguous_from(EDGE) == history[-1][0]
+    await drop(config)
+
+
+@on_every_backend
+async def test_a_change_of_who_may_call_is_stored_and_no_line_of_the_statistics(
+    backend: str, tmp_path: Path
+) -> None:
+    config = config_for(backend, tmp_path)
+    created = key_created(a_key(), event_id=new_id())
+    async with warehouse(config) as house:
+        await house.projection.add(
+            [record(1, created), record(2, complete("c", event_id=new_id(), **MEASURED))]
+        )
+        stored = await house.rows("select event_type, key_id, project from events where seq = 1")
+        assert [tuple(row) for row in stored] == [("access.key.created", "key_a", "shop")]
+        models = await house.rows("select model from model_stats_hourly final")
+        assert [tuple(row) for row in models] == [("gpt-4o",)]
     await drop(config)
 
 
