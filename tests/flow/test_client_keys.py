@@ -3,7 +3,7 @@ other place."""
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,19 @@ from ledger.connection import Connection
 from ledger.reader import read_subject
 from schemas import subjects
 from schemas.config import BusConfig
-from schemas.events import AttemptFailed, LedgerEvent, Outcome, Terminal, decode_event
+from schemas.events import (
+    AttemptAbandoned,
+    AttemptFailed,
+    AttemptLate,
+    LedgerEvent,
+    Outcome,
+    RequestComplete,
+    Terminal,
+    decode_event,
+)
 from schemas.ids import Clock
 from tests.cluster import Cluster
+from tests.cluster import until as eventually
 from tests.flow.gateway import (
     ADMIN,
     KEY,
@@ -179,7 +189,7 @@ def test_a_key_for_a_provider_that_is_not_asked_is_sent_nowhere(place: Place, st
 
 
 def test_every_provider_gets_its_own_of_several_keys(place: Place) -> None:
-    failed = json_reply({"error": {"message": "Busy."}}, 400 + 4)
+    failed = json_reply({"error": {"message": "Busy."}}, 404)
     place.script(json_reply(chat_answer()), failed)
     response = place.ask("own-first", headers=bring(needy=OWN, up=OTHER))
     assert response.status_code == 200
@@ -354,7 +364,37 @@ def test_a_caller_of_ours_may_bring_a_key_for_the_target_url(place: Place) -> No
     assert end.billed_to == "client" and not end.key_id.startswith("client")
 
 
-# When the processes do not agree.
+# When processes die, sleep or do not agree.
+
+
+async def test_whoever_takes_a_call_over_asks_with_the_clients_key_and_says_who_pays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_SERVER_SECRET", SECRET)
+    settings: dict[str, Any] = {"secret": ["${TEST_SERVER_SECRET}"]}
+    async with Cluster(tmp_path, workers=2, settings=settings) as cluster:
+        gate = asyncio.Event()
+        whole = json_reply(chat_answer("Hello"))
+        cluster.upstream.script(replace(whole, before=(gate,)), whole)
+        body = {"model": "chat", "messages": [message("Hi")]}
+        asking = asyncio.create_task(
+            cluster.client.post(cluster.urls[0], json=body, headers=bring(up=OWN))
+        )
+        paused = cluster.runner(await cluster.upstream.request(0))
+        await paused.pause()
+        assert (await asking).status_code == 200
+        gate.set()
+        paused.resume()
+
+        async def has_late() -> bool:
+            return any(isinstance(event, AttemptLate) for event in await cluster.events())
+
+        await eventually(has_late)
+        ended = outcomes(await cluster.settled())
+        assert [type(event) for event in ended] == [AttemptAbandoned, RequestComplete, AttemptLate]
+        assert [event.billed_to for event in ended] == ["client"] * 3
+        sent = [request.headers["Authorization"] for request in cluster.upstream.requests]
+        assert sent == [f"Bearer {OWN}"] * 2
 
 
 async def test_a_worker_with_another_secret_says_so_and_asks_nobody(
