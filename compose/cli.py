@@ -158,6 +158,32 @@ def check(config: str | None) -> None:
         click.echo(f"note: {notice}", err=True)
 
 
+@nexus.command()
+@_config
+def setup(config: str | None) -> None:
+    """Create or update the streams of a bus.
+
+    Finds the bus at NEXUS_NATS_URL, and needs a user that may do this. `nexus up` does it for its
+    own bus.
+    """
+    from compose import setup as bus
+
+    sys.exit(bus.run(_load(config).config))
+
+
+@nexus.command("bus-permissions")
+@_config
+def bus_permissions(config: str | None) -> None:
+    """Print the users that a bus of your own needs.
+
+    A block for the configuration of the nats-server: one user per role, each with its own
+    permissions only, and `monitor`, which may only read the live events.
+    """
+    from compose import setup as bus
+
+    click.echo(bus.authorization(_load(config).config), nl=False)
+
+
 for group in (keys, projects, teams, budget):
     nexus.add_command(group)
 

@@ -20,7 +20,7 @@ from schemas.config import Config, ModelConfig, ProviderConfig
 ROOT = Path(__file__).parents[2]
 OURS = ("NEXUS_", "GATEWAY_", "UNIFIED_GATEWAY_", "ADMIN_TOKEN", "CONFIG_PATH", "PORT")
 COMMANDS = [
-    "up", "ingress", "worker", "governor", "analytics", "check",
+    "up", "ingress", "worker", "governor", "analytics", "check", "setup", "bus-permissions",
     "keys", "projects", "teams", "budget", "sql", "tail", "version",
 ]  # fmt: skip
 
@@ -109,6 +109,14 @@ def test_a_worker_for_an_unknown_pool_is_refused_with_the_known_ones(tmp_path: P
     assert "mock" in result.stderr
 
 
+def test_the_users_of_an_own_bus_are_printed_without_any_password(tmp_path: Path) -> None:
+    result = run("bus-permissions", cwd=tmp_path, NEXUS_NATS_PASSWORD="very-secret")
+    assert result.returncode == 0
+    for user in ("ingress", "worker", "governor", "analytics", "monitor"):
+        assert f'user: "{user}", password: "PASSWORD_OF_{user.upper()}"' in result.stdout
+    assert "very-secret" not in result.stdout + result.stderr
+
+
 @pytest.mark.parametrize(
     "arguments", [("sql", "select 1"), ("tail",), ("keys", "list"), ("budget", "list")]
 )
@@ -188,7 +196,8 @@ def facts(config: Config, token: AdminToken, **changes: Any) -> Facts:
     told: dict[str, Any] = {
         "config": config,
         "port": 8080,
-        "bus_port": 4222,
+        "bus": "nats://monitor@127.0.0.1:4222",
+        "bus_password": Path("/data/nats/monitor"),
         "data_dir": Path("/data"),
         "token": token,
         "durability": "normal",
