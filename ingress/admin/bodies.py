@@ -3,15 +3,18 @@
 A field that is null has its default: what the API shows can be sent back.
 """
 
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 from ingress.admin.mistakes import mistake
 from ingress.routing import shown
+from schemas.access import Id
 from schemas.errors import InvalidRequest
 
 T = TypeVar("T", bound=msgspec.Struct)
+
+GivenId = Annotated[Id, msgspec.Meta(min_length=1)]
 
 
 def decode(body: bytes, kind: type[T]) -> T:

@@ -46,11 +46,6 @@ def one_per_period(budgets: Iterable[BudgetTerms]) -> None:
         seen.add(terms.period)
 
 
-def not_empty(path: str, id: str) -> None:
-    if not id:
-        raise invalid(path, "expected text of at least 1 character")
-
-
 async def unused(
     registry: Registry, kind: str, id: str, now: datetime, bound: Callable[[Key], bool]
 ) -> None:

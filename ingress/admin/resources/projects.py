@@ -8,19 +8,20 @@ import msgspec
 from fastapi import APIRouter, Depends, Request, Response
 
 from ingress.admin import bodies, checks
+from ingress.admin.bodies import GivenId
 from ingress.admin.budget_events import Budgets, begin_budgets
 from ingress.admin.desk import Author, Desk, Page, Removed, already_there, declared, missing
 from ingress.admin.views import ProjectView, project_view
 from ingress.openapi import described
 from ledger.access.registry import Registry
-from schemas.access import Id, Project, ProjectSettings
+from schemas.access import Project, ProjectSettings
 from schemas.events import ProjectRemoved, ProjectSet
 
 
 class NewProject(ProjectSettings, frozen=True, kw_only=True):
     """A project to be set up, with budgets of its own."""
 
-    id: Id
+    id: GivenId
     budgets: Budgets = ()
 
 
@@ -33,7 +34,6 @@ def routes(desk: Desk) -> APIRouter:
     async def create(request: Request, author: Author = admin) -> Response:
         """Set up a project. Keys may name it before and without that."""
         new = bodies.decode(await desk.body(request), NewProject)
-        checks.not_empty("id", new.id)
         checks.one_per_period(new.budgets)
         chosen = checks.settings(bodies.fields_of(new, ProjectSettings), desk.config, author.now())
         _vacant(desk.registry, new.id)
