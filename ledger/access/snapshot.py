@@ -20,7 +20,6 @@ log = logging.getLogger("nexus.access")
 
 _OF = "access"
 _HEAD = subjects.setting("access.snapshot")
-_HEAD_STREAM = f"KV_{subjects.SETTINGS_BUCKET}"
 _PIECE_BYTES = 256 * 1024
 _PIECES_AT_ONCE = 8
 _FEWEST_CHANGES = 1000
@@ -96,7 +95,7 @@ def _restore(registry: Registry, piece: bytes) -> int:
 
 
 async def _newest(connection: Connection) -> Head | None:
-    kept = await read_last(connection, _HEAD_STREAM, _HEAD)
+    kept = await read_last(connection, subjects.SETTINGS, _HEAD)
     if kept is None:
         return None
     try:
@@ -169,7 +168,7 @@ class Snapshots:
         request = {"filter": subjects.snapshot(_OF, "*"), "seq": before}
         try:
             await self._connection.request(
-                f"$JS.API.STREAM.PURGE.{subjects.SNAPSHOTS}", msgspec.json.encode(request)
+                subjects.api("STREAM.PURGE", subjects.SNAPSHOTS), msgspec.json.encode(request)
             )
         except (NoResponders, RequestTimeout, Disconnected) as error:
             log.warning("old key snapshots not purged", extra={"reason": str(error)})

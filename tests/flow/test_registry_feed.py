@@ -84,6 +84,12 @@ async def bus(nats_url: str) -> AsyncIterator[Bus]:
 
 
 @pytest.fixture
+def ingress_url(nats_server: NatsServer) -> str:
+    """With no more than the permissions of an ingress."""
+    return nats_server.url_of("ingress")
+
+
+@pytest.fixture
 async def cable(nats_server: NatsServer) -> AsyncIterator[Cable]:
     cable = Cable(nats_server.port)
     await cable.open()
@@ -92,7 +98,7 @@ async def cable(nats_server: NatsServer) -> AsyncIterator[Cable]:
 
 
 def through(cable: Cable, server: NatsServer) -> str:
-    return server.url.replace(f":{server.port}", f":{cable.port}")
+    return server.url_of("ingress").replace(f":{server.port}", f":{cable.port}")
 
 
 def setting_up(project_id: str) -> Callable[[Registry], AccessEvent]:
@@ -137,8 +143,8 @@ async def told(caplog: pytest.LogCaptureFixture, text: str) -> None:
 # Following
 
 
-async def test_a_change_arrives_everywhere_within_a_second(bus: Bus, nats_url: str) -> None:
-    async with loaded(nats_url) as a, loaded(nats_url) as b, loaded(nats_url) as c:
+async def test_a_change_arrives_everywhere_within_a_second(bus: Bus, ingress_url: str) -> None:
+    async with loaded(ingress_url) as a, loaded(ingress_url) as b, loaded(ingress_url) as c:
         await a.make(sample.key_created(a_key()))
         assert a.registry.key("key_a") == a_key()
         for one in (b, c):
@@ -151,13 +157,13 @@ async def test_a_change_arrives_everywhere_within_a_second(bus: Bus, nats_url: s
             assert key is not None and key.revoked_at is not None
 
 
-async def test_changes_arrive_without_any_news(bus: Bus, nats_url: str) -> None:
+async def test_changes_arrive_without_any_news(bus: Bus, ingress_url: str) -> None:
     """Nothing but the regular look is left when nobody republishes."""
     stream = next(one for one in streams(Config()) if one.pop("republish", None))
     await bus.connection.request(
-        f"$JS.API.STREAM.UPDATE.{subjects.LEDGER}", msgspec.json.encode(stream)
+        subjects.api("STREAM.UPDATE", subjects.LEDGER), msgspec.json.encode(stream)
     )
-    async with loaded(nats_url) as one:
+    async with loaded(ingress_url) as one:
         await bus.append(sample.key_created(a_key()))
         await one.knows("key_a", 1.0)
 
@@ -165,7 +171,10 @@ async def test_changes_arrive_without_any_news(bus: Bus, nats_url: str) -> None:
 async def test_changes_go_on_arriving_after_the_bus_was_killed(
     bus: Bus, nats_server: NatsServer
 ) -> None:
-    async with loaded(nats_server.url) as a, loaded(nats_server.url) as b:
+    async with (
+        loaded(nats_server.url_of("ingress")) as a,
+        loaded(nats_server.url_of("ingress")) as b,
+    ):
         await a.make(sample.key_created(a_key("key_a")))
         nats_server.kill()
         nats_server.start()
@@ -193,7 +202,7 @@ async def test_without_the_bus_it_serves_what_is_known_and_says_so(
     bus: Bus, nats_server: NatsServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "nexus.access")
-    async with loaded(nats_server.url) as one:
+    async with loaded(nats_server.url_of("ingress")) as one:
         await one.make(sample.key_created(a_key()))
         assert one.feed.fresh
         nats_server.kill()
@@ -223,7 +232,7 @@ async def test_a_process_that_starts_before_its_bus_loads_when_it_comes(
     async with bus_at(nats_server.url) as bus:
         await bus.append(sample.key_created(a_key()))
     nats_server.stop()
-    async with member(nats_server.url) as one:
+    async with member(nats_server.url_of("ingress")) as one:
         with pytest.raises(Unavailable) as refused:
             await one.make(sample.key_created(a_key("key_b")))
         assert refused.value.info.code == "key_store_away"
@@ -235,9 +244,9 @@ async def test_a_process_that_starts_before_its_bus_loads_when_it_comes(
         assert one.registry.key("key_a") == a_key()
 
 
-async def test_other_events_between_the_changes_are_not_read(bus: Bus, nats_url: str) -> None:
+async def test_other_events_between_the_changes_are_not_read(bus: Bus, ingress_url: str) -> None:
     await bus.append(sample.start("call"), sample.key_created(a_key()), sample.complete("call"))
-    async with loaded(nats_url) as one:
+    async with loaded(ingress_url) as one:
         assert (one.registry.seq, one.registry.version) == (2, 1)
         await bus.append(sample.start("other"), sample.key_created(a_key("key_b")))
         assert await one.feed.reach(5)
@@ -257,7 +266,7 @@ async def test_a_ledger_that_lost_its_end_is_noticed_and_read_anew(
     nats_server.stop()
     shutil.copytree(store, copy)
     nats_server.start()
-    async with bus_at(nats_server.url) as bus, loaded(nats_server.url) as one:
+    async with bus_at(nats_server.url) as bus, loaded(nats_server.url_of("ingress")) as one:
         await bus.append(sample.key_created(a_key("key_lost")), sample.key_revoked(a_key("key_a")))
         await one.knows("key_lost")
         nats_server.stop()
@@ -287,7 +296,10 @@ async def test_two_processes_never_set_up_the_same_project_and_lose_no_change(
     bus: Bus, nats_server: NatsServer
 ) -> None:
     names = [f"project-{number}" for number in range(40)]
-    async with loaded(nats_server.url) as a, loaded(nats_server.url) as b:
+    async with (
+        loaded(nats_server.url_of("ingress")) as a,
+        loaded(nats_server.url_of("ingress")) as b,
+    ):
 
         async def crash() -> None:
             await until_count(a, 20)
@@ -331,9 +343,9 @@ async def test_a_change_whose_ack_was_lost_is_made_once(
 
 
 async def test_what_the_decision_raises_is_raised_and_nothing_is_stored(
-    bus: Bus, nats_url: str
+    bus: Bus, ingress_url: str
 ) -> None:
-    async with loaded(nats_url) as one:
+    async with loaded(ingress_url) as one:
         assert await set_up(one, "shop")
         with pytest.raises(InvalidRequest) as refused:
             await one.changes.make(setting_up("shop"))
@@ -344,7 +356,7 @@ async def test_what_the_decision_raises_is_raised_and_nothing_is_stored(
 async def test_changes_without_the_bus_are_refused_in_a_few_seconds(
     bus: Bus, nats_server: NatsServer
 ) -> None:
-    async with loaded(nats_server.url) as one:
+    async with loaded(nats_server.url_of("ingress")) as one:
         nats_server.kill()
         async with asyncio.timeout(8):
             refused = await asyncio.gather(
@@ -358,8 +370,8 @@ async def test_changes_without_the_bus_are_refused_in_a_few_seconds(
         assert await set_up(one, "later")
 
 
-async def test_whoever_is_always_too_late_is_told_so(bus: Bus, nats_url: str) -> None:
-    async with loaded(nats_url) as one:
+async def test_whoever_is_always_too_late_is_told_so(bus: Bus, ingress_url: str) -> None:
+    async with loaded(ingress_url) as one:
         rival = Ledger(Publisher(one.connection), "ingress")
 
         def decide(registry: Registry) -> AccessEvent:
@@ -376,9 +388,8 @@ async def test_whoever_is_always_too_late_is_told_so(bus: Bus, nats_url: str) ->
 # Starting from a snapshot
 
 
-async def write_snapshot(who: Member) -> None:
-    publisher = Publisher(who.connection)
-    await Snapshots(who.connection, publisher, who.registry, CLOCK).write()
+async def write_snapshot(bus: Bus, who: Member) -> None:
+    await Snapshots(bus.connection, bus.publisher, who.registry, CLOCK).write()
 
 
 async def generations(bus: Bus) -> set[str]:
@@ -387,7 +398,7 @@ async def generations(bus: Bus) -> set[str]:
 
 
 async def head_of(bus: Bus) -> dict[str, object]:
-    head = await read_last(bus.connection, f"KV_{subjects.SETTINGS_BUCKET}", HEAD)
+    head = await read_last(bus.connection, subjects.SETTINGS, HEAD)
     assert head is not None
     fields: dict[str, object] = msgspec.json.decode(head.data)
     return fields
@@ -409,15 +420,17 @@ def everything(registry: Registry) -> dict[str, object]:
     }
 
 
-async def test_a_start_reads_the_snapshot_and_only_what_came_after(bus: Bus, nats_url: str) -> None:
+async def test_a_start_reads_the_snapshot_and_only_what_came_after(
+    bus: Bus, ingress_url: str
+) -> None:
     texts = await append_keys(bus.connection, SECRET, 3000)
     await bus.append(sample.project_set(Project(id="shop")), sample.key_revoked(a_key()))
-    async with loaded(nats_url) as first:
-        await write_snapshot(first)
+    async with loaded(ingress_url) as first:
+        await write_snapshot(bus, first)
         assert first.registry.version == 3002
         await bus.append(sample.start("call"), sample.key_created(a_key("key_b")))
         assert await first.feed.reach(3004)
-        async with loaded(nats_url) as second:
+        async with loaded(ingress_url) as second:
             assert second.registry.version == 1
             assert everything(second.registry) == everything(first.registry)
             for text in (texts[0], texts[-1]):
@@ -427,10 +440,10 @@ async def test_a_start_reads_the_snapshot_and_only_what_came_after(bus: Bus, nat
             assert await first.feed.reach(second.registry.seq)
 
 
-async def test_a_snapshot_shows_no_key(bus: Bus, nats_url: str) -> None:
+async def test_a_snapshot_shows_no_key(bus: Bus, ingress_url: str) -> None:
     [text] = await append_keys(bus.connection, SECRET, 1)
-    async with loaded(nats_url) as one:
-        await write_snapshot(one)
+    async with loaded(ingress_url) as one:
+        await write_snapshot(bus, one)
     pieces = await read_subject(bus.connection, subjects.SNAPSHOTS, subjects.SNAPSHOT_SUBJECTS)
     assert pieces and not any(text[7:-4].encode() in piece.data for piece in pieces)
 
@@ -445,7 +458,7 @@ async def spoil_piece(bus: Bus) -> None:
 
 
 async def lose_pieces(bus: Bus) -> None:
-    await bus.connection.request(f"$JS.API.STREAM.PURGE.{subjects.SNAPSHOTS}", b"{}")
+    await bus.connection.request(subjects.api("STREAM.PURGE", subjects.SNAPSHOTS), b"{}")
 
 
 async def another_ledger(bus: Bus) -> None:
@@ -481,23 +494,23 @@ async def no_head(bus: Bus) -> None:
     ],
 )
 async def test_a_snapshot_that_is_of_no_use_is_ignored(
-    bus: Bus, nats_url: str, spoil: Callable[[Bus], asyncio.Future[None]]
+    bus: Bus, ingress_url: str, spoil: Callable[[Bus], asyncio.Future[None]]
 ) -> None:
     await append_keys(bus.connection, SECRET, 30)
-    async with loaded(nats_url) as first:
-        await write_snapshot(first)
+    async with loaded(ingress_url) as first:
+        await write_snapshot(bus, first)
         await spoil(bus)
-        async with loaded(nats_url) as second:
+        async with loaded(ingress_url) as second:
             assert second.registry.version == 30
             assert everything(second.registry) == everything(first.registry)
 
 
-async def test_only_the_newest_two_snapshots_are_kept(bus: Bus, nats_url: str) -> None:
+async def test_only_the_newest_two_snapshots_are_kept(bus: Bus, ingress_url: str) -> None:
     seen: list[object] = []
-    async with loaded(nats_url) as one:
+    async with loaded(ingress_url) as one:
         for number in range(4):
             await one.make(sample.key_created(a_key(f"key_{number}")))
-            await write_snapshot(one)
+            await write_snapshot(bus, one)
             seen.append((await head_of(bus))["generation"])
             assert await generations(bus) == set(seen[-2:])
 
@@ -514,10 +527,10 @@ async def test_a_governor_writes_a_snapshot_when_enough_has_changed(
         await until(written)
 
         async def headed() -> bool:
-            head = await read_last(bus.connection, f"KV_{subjects.SETTINGS_BUCKET}", HEAD)
+            head = await read_last(bus.connection, subjects.SETTINGS, HEAD)
             return head is not None
 
         await until(headed)
-    async with loaded(nats_server.url) as one:
+    async with loaded(nats_server.url_of("ingress")) as one:
         assert one.registry.key_count == 1000
         assert one.registry.version < 1000
