@@ -1,14 +1,16 @@
 """Live events over real sockets: no gap, no repeat, nobody else's, and back after everything."""
 
 import asyncio
+import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 import nats
 import pytest
+from msgspec.structs import replace
 from nats.aio.msg import Msg
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -16,9 +18,13 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from compose.nats_server import NatsServer
 from ingress.tail import Ahead, Tail, TooSlow, Wanted
 from ledger.access.configured import configured
+from ledger.access.key_text import new_key
 from ledger.connection import Connection
+from ledger.secret import ServerSecret
 from schemas import subjects
+from schemas.access import Key, Secret, moment
 from schemas.config import BusConfig, Config
+from schemas.events import AccessEvent
 from schemas.ids import Clock
 from tests import sample_events as sample
 from tests.governed_bus import Bus, bus_at
@@ -231,6 +237,95 @@ async def test_a_ticket_opens_the_door_once_at_any_ingress(bus: Bus, ingress: Do
         url = f"{ingress.socket_url}/events?since=0&ticket={socket_ticket}"
         async with web_socket(url, "") as socket:
             assert (await received(socket))["call_id"] == "b"
+
+
+SECRET = "the server secret of a test"
+WITH_STORE = Config(api_keys=(KEY_A,), admin_token=ADMIN, secret=(SECRET,))
+
+
+def made_key(ingress: Doors, text: str, **fields: Any) -> Key:
+    """A key that the ledger has brought to an ingress."""
+    secret = Secret(ServerSecret((SECRET,)).digest(text.encode()))
+    key = sample.a_key("key_x", **{"secrets": (secret,), **fields})
+    ingress.registry.take(sample.stored(1, sample.key_created(key)))
+    return key
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (lambda key: sample.key_revoked(key), "key_revoked"),
+        (lambda key: sample.key_updated(replace(key, expires_at=moment(1))), "key_expired"),
+        (lambda key: sample.key_rotated(replace(key, secrets=())), "key_rotated"),
+    ],
+)
+async def test_a_listener_is_let_go_within_a_second_of_its_keys_end(
+    bus: Bus, change: Callable[[Key], AccessEvent], code: str
+) -> None:
+    text = new_key(bytes)
+    async with doors(bus, WITH_STORE) as ingress:
+        key = made_key(ingress, text)
+        async with (
+            event_source(f"{ingress.url}/events", text) as source,
+            web_socket(f"{ingress.socket_url}/events", text) as socket,
+            event_source(f"{ingress.url}/events", KEY_A) as other,
+        ):
+            await bus.append(sample.start("x", key_id="key_x"))
+            assert (await source.next()).data["call_id"] == "x"
+            assert (await received(socket))["call_id"] == "x"
+            ingress.registry.take(sample.stored(2, change(key)))
+            async with asyncio.timeout(1):
+                last = await source.next()
+                with pytest.raises(EOFError):
+                    await source.next()
+                with pytest.raises(ConnectionClosed) as closed:
+                    await received(socket)
+            assert (last.type, last.data["error"]["code"]) == ("error", code)
+            assert last.data["error"]["type"] == "authentication_error"
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1008
+            assert closed.value.rcvd.reason == last.data["error"]["message"]
+            await bus.append(sample.start("a", key_id=key_id(KEY_A)))
+            assert (await other.next()).data["call_id"] == "a"
+        async with asyncio.timeout(5):
+            while ingress.tail.listeners:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+
+async def test_a_listener_that_reads_nothing_is_let_go_all_the_same(bus: Bus) -> None:
+    text = new_key(bytes)
+    async with doors(bus, WITH_STORE) as ingress:
+        key = made_key(ingress, text)
+        async with event_source(f"{ingress.url}/events", text):
+            for start in range(0, 1500, 100):
+                await asyncio.gather(
+                    *(
+                        bus.append(sample.start(f"c{n}", key_id="key_x", app="x" * 8000))
+                        for n in range(start, start + 100)
+                    )
+                )
+            ingress.registry.take(sample.stored(2, sample.key_revoked(key)))
+            async with asyncio.timeout(5):
+                while ingress.tail.listeners:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+
+
+async def test_a_ticket_ends_with_its_key_and_tells_nothing_of_it(bus: Bus) -> None:
+    text = new_key(bytes)
+    async with doors(bus, WITH_STORE) as ingress:
+        key = made_key(ingress, text, user="ann@example.com", project="shop")
+        good, late = await ticket_for(ingress, text), await ticket_for(ingress, text)
+        payload = good.partition(".")[0]
+        said = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
+        for private in (b"ann", b"shop", text.encode(), text.encode()[3:], b"checkout"):
+            assert private not in said
+        await bus.append(sample.start("x", key_id="key_x"))
+        url = f"{ingress.url}/events?since=0&ticket={good}"
+        async with event_source(url, "") as source:
+            assert (await source.next()).data["call_id"] == "x"
+            ingress.registry.take(sample.stored(2, sample.key_revoked(key)))
+            assert (await source.next()).data["error"]["code"] == "key_revoked"
+        assert await refusal_of(ingress, late) == "key_revoked"
 
 
 async def test_a_ticket_that_was_changed_or_is_old_opens_nothing(bus: Bus) -> None:
