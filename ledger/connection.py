@@ -139,7 +139,7 @@ class Connection:
     ) -> "Connection":
         """A connection that is not there yet: it tries for ever, as after a loss.
 
-        Whoever waits with `on_reconnect` hears of its first arrival too. What `connect` raises as
+        Where the first try is in vain its arrival is told as a reconnect. What `connect` raises as
         BusRefused goes to `on_fatal`.
         """
         self = cls(config, name, clock, on_fatal)
@@ -337,21 +337,25 @@ class Connection:
         await self._reach(after_a_loss=True)
 
     async def _reach(self, after_a_loss: bool = False) -> None:
-        """Try until there is a server, then tell all who wait for that."""
+        """Try until there is a server; tell all who wait for that, if there was a time without."""
+        was_away = after_a_loss
         refused = ""
-        while not self.connected:
+        while True:
             try:
                 await self._try_servers()
+                break
             except Disconnected as error:
                 log.debug("not yet: %s", error)
-                await asyncio.sleep(self._pause())
             except BusRefused as error:
                 if str(error) != refused:
                     refused = str(error)
                     self._fatal(refused)
-                await asyncio.sleep(self._pause())
+            was_away = True
+            await asyncio.sleep(self._pause())
         self.reconnects += after_a_loss
-        log.info("bus connection stands")
+        if not was_away:
+            return
+        log.info("bus connection is back")
         for callback in self._on_reconnect:
             try:
                 callback()
