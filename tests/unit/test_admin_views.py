@@ -1,5 +1,6 @@
 """What the admin API shows and decides: pure functions of records, bodies and the registry."""
 
+import asyncio
 import json
 from datetime import datetime, timedelta
 from itertools import count
@@ -10,7 +11,7 @@ import pytest
 
 from ingress.admin import bodies, checks, views
 from ingress.admin.budget_events import budget_begun, budget_removed, budget_set
-from ingress.admin.desk import Author
+from ingress.admin.desk import Author, unhurried
 from ingress.admin.key_events import key_created, key_revoked, key_rotated, key_updated
 from ingress.admin.resources.keys import NewKey, Rotation
 from ingress.admin.resources.projects import NewProject, project_created, project_removed
@@ -517,6 +518,21 @@ def test_the_budget_of_something_new_takes_no_other_ones_place() -> None:
     with pytest.raises(InvalidRequest) as caught:
         budget_begun(registry, "project", "p", other, author())
     assert refused(caught.value) == ("already_exists", "budgets")
+
+
+async def test_a_long_list_lets_others_have_their_turn() -> None:
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    assert [number async for number in unhurried(range(2_000))] == list(range(2_000))
+    assert turns >= 7
+    task.cancel()
 
 
 # What is described
