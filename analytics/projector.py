@@ -227,12 +227,15 @@ class Projector:
 
 
 def _record(message: Msg) -> Record:
-    """Sequence and time as the broker's ack subject has them, to the nanosecond and unrounded."""
+    """Sequence and time as the broker's ack subject has them, to the nanosecond and unrounded.
+
+    A subject says who wrote an event, unless the event bears the mark of a copy (ledger/reader.py).
+    """
     tokens = message.reply.split(".")
     domain = 0 if len(tokens) == 9 else 2
     return Record(
         seq=int(tokens[5 + domain]),
-        subject=message.subject,
+        subject="" if "Nats-Stream" in (message.headers or ()) else message.subject,
         stored_us=int(tokens[7 + domain]) // 1_000,
         data=message.data,
     )

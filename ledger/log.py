@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 from ledger.connection import Connection, Message
 from ledger.publisher import PubAck, Publisher
-from ledger.reader import Stored, Unreadable, read_at, read_last, read_subject
+from ledger.reader import Stored, Unreadable, read_at, read_last, read_subject, stored
 from schemas import subjects
 from schemas.events import AccessEvent, Event, encode_event, type_of
 
@@ -17,6 +17,7 @@ _RETRY = 0.25
 _AT_ONCE = 4096
 _LOOKS = 4
 _LOOK_PAUSE = 1.0
+_LIVE = subjects.live("")
 
 
 class Truncated(Exception):
@@ -158,10 +159,11 @@ class Follower:
         self._wake.set()
 
     def _on_live(self, message: Message) -> None:
-        seq = int(message.header("Nats-Sequence") or 0)
-        subject = message.header("Nats-Subject") or ""
-        if not self._news.full():
-            self._news.put_nowait(Stored(seq=seq, subject=subject, data=message.data))
+        """Only a hint unless the ledger itself has published it: a client can make the server send
+        other things here, as the answer to a read or as a job."""
+        is_live = message.subject.startswith(_LIVE)
+        if is_live and message.header("Nats-Stream") == subjects.LEDGER and not self._news.full():
+            self._news.put_nowait(stored(message))
         self._wake.set()
 
 

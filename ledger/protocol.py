@@ -35,9 +35,10 @@ class Message(msgspec.Struct, frozen=True, gc=False):
         return self.headers.partition(b"\r\n")[0][13:].decode() if self.status else ""
 
     def header(self, name: str) -> str | None:
-        """The first value of a header, by its exact name."""
+        """The last value of a header, by its exact name: the server's own stand behind all that a
+        client has sent."""
         key = b"\r\n" + name.encode() + b":"
-        start = self.headers.find(key)
+        start = self.headers.rfind(key)
         if start < 0:
             return None
         start += len(key)

@@ -9,11 +9,13 @@ from itertools import count
 import msgspec
 
 from ledger.connection import Connection, Disconnected, Message, NoResponders, RequestTimeout
+from schemas import subjects
 
 _BATCH = 256
 _BATCH_BYTES = 4 * 1024 * 1024
 _NOT_FOUND = 404
 _END_OF_BATCH = 204
+_MARK = b"\r\nNats-Stream:"
 _numbers = count(1)
 
 
@@ -22,7 +24,12 @@ class Unreadable(Exception):
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """One message as the stream keeps it."""
+    """One message as the stream keeps it.
+
+    `subject` is empty where it does not tell who wrote the message: a client can make the server
+    publish what it has stored, wherever that client may not publish itself, as the answer to a
+    read. Such a copy bears the marks of the reading, and so do headers that a client made up.
+    """
 
     seq: int
     subject: str
@@ -57,14 +64,15 @@ async def read_subject(
     """All stored messages whose subject matches (wildcards work), in order, from a sequence on.
 
     `limit` > 0 bounds how many; `limit_bytes` > 0 ends the reading once there are so many
-    bytes of them, or up to 4 MiB more. Raises Unreadable.
+    bytes of them, or up to 4 MiB more. Only the ledger, whose sequences all count, gives out what
+    has no subject. Raises Unreadable.
     """
     found: list[Stored] = []
     size = 0
     while True:
         wanted = min(_BATCH, limit - len(found)) if limit else _BATCH
         batch, more = await _read_batch(connection, stream, subject, from_seq, wanted, timeout)
-        found += batch
+        found += batch if stream == subjects.LEDGER else filter(_is_genuine, batch)
         if not more or not batch or (limit and len(found) >= limit):
             return found
         size += sum(len(record.data) for record in batch)
@@ -81,7 +89,7 @@ async def _read_batch(
     ended: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     def on_message(message: Message) -> None:
-        status = message.status
+        status = _status(message)
         if ended.done():
             return
         if status == _END_OF_BATCH:
@@ -91,13 +99,13 @@ async def _read_batch(
         elif status:
             ended.set_exception(Unreadable(f"{stream} refused a read: status {status}"))
         else:
-            found.append(_stored(message))
+            found.append(stored(message))
 
     inbox = f"{connection.inbox}.read{next(_numbers)}"
     subscription = connection.subscribe(inbox, on_message)
     try:
         connection.publish(
-            f"$JS.API.DIRECT.GET.{stream}", msgspec.json.encode(request), reply=inbox
+            subjects.api("DIRECT.GET", stream), msgspec.json.encode(request), reply=inbox
         )
         async with asyncio.timeout(timeout):
             return found, await ended
@@ -118,7 +126,10 @@ async def read_last(
     connection: Connection, stream: str, subject: str, *, timeout: float = 2.0
 ) -> Stored | None:
     """The newest message of a subject; None where there is none. Raises Unreadable."""
-    return await _read_one(connection, stream, _LastGet(subject), timeout)
+    newest = await _read_one(connection, stream, _LastGet(subject), timeout)
+    if newest is None or stream == subjects.LEDGER or _is_genuine(newest):
+        return newest
+    return None
 
 
 async def _read_one(
@@ -126,20 +137,32 @@ async def _read_one(
 ) -> Stored | None:
     try:
         message = await connection.request(
-            f"$JS.API.DIRECT.GET.{stream}", msgspec.json.encode(request), timeout=timeout
+            subjects.api("DIRECT.GET", stream), msgspec.json.encode(request), timeout=timeout
         )
     except (NoResponders, RequestTimeout, Disconnected) as error:
         raise Unreadable(f"{stream} did not answer a read") from error
-    if message.status == _NOT_FOUND:
+    status = _status(message)
+    if status == _NOT_FOUND:
         return None
-    if message.status:
-        raise Unreadable(f"{stream} refused a read: status {message.status}")
-    return _stored(message)
+    if status:
+        raise Unreadable(f"{stream} refused a read: status {status}")
+    return stored(message)
 
 
-def _stored(message: Message) -> Stored:
+def stored(message: Message) -> Stored:
+    """What the server says of a message that it has read from a stream or republished."""
+    is_genuine = message.headers.count(_MARK) == 1
     return Stored(
         seq=int(message.header("Nats-Sequence") or 0),
-        subject=message.header("Nats-Subject") or "",
+        subject=message.header("Nats-Subject") or "" if is_genuine else "",
         data=message.data,
     )
+
+
+def _status(message: Message) -> int:
+    """What the server answers instead of a message; a stored one may look like that as well."""
+    return 0 if _MARK in message.headers else message.status
+
+
+def _is_genuine(record: Stored) -> bool:
+    return bool(record.subject)
