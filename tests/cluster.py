@@ -40,6 +40,7 @@ from tests.upstream import Recorded, Upstream
 
 ROOT = Path(__file__).parents[1]
 KEY = "chaos-key"
+ADMIN = "chaos-admin-token"
 ACK_WAIT = 2.0
 
 _FOREIGN = ("NEXUS_", "GATEWAY_", "UNIFIED_GATEWAY_", "ADMIN_", "HMAC_", "CONFIG_PATH", "PORT")
@@ -340,6 +341,8 @@ def _environment(bus: str) -> dict[str, str]:
         "PYTHONPATH": str(ROOT),
         "NEXUS_NATS_URL": bus,
         "GATEWAY_API_KEYS": KEY,
+        "ADMIN_TOKEN": ADMIN,
+        "NEXUS_SECRET": "the same secret for all roles",
     }
 
 
