@@ -1,4 +1,4 @@
-"""What people write behind the options of `nexus keys` and `nexus budget`: tables of good and bad."""
+"""What people write behind the options of `nexus keys` and `nexus budget`: good and bad."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
