@@ -22,7 +22,7 @@ def decode(body: bytes, kind: type[T]) -> T:
     return _converted(_fields(body), kind)
 
 
-def changes(body: bytes, kind: type[msgspec.Struct]) -> dict[str, Any]:
+def given(body: bytes, kind: type[msgspec.Struct]) -> dict[str, Any]:
     """Only what a JSON body says, by field: what is null there has its default here.
 
     Raises InvalidRequest.
@@ -37,9 +37,9 @@ def fields_of(settings: msgspec.Struct, kind: type[msgspec.Struct]) -> dict[str,
     return {name: getattr(settings, name) for name in kind.__struct_fields__}
 
 
-def invalid(path: str, says: str, code: str = "invalid_value") -> InvalidRequest:
+def invalid(path: str, says: str) -> InvalidRequest:
     """A mistake in the field at the dotted path."""
-    return InvalidRequest(f"{path}: {says}.", param=path, code=code)
+    return InvalidRequest(f"{path}: {says}.", param=path, code="invalid_value")
 
 
 def _fields(body: bytes) -> dict[str, Any]:

@@ -189,7 +189,7 @@ def test_the_budget_of_all_has_no_id() -> None:
 
 
 def settings_of(**fields: Any) -> dict[str, Any]:
-    return bodies.changes(json.dumps(fields).encode(), KeySettings)
+    return bodies.given(json.dumps(fields).encode(), KeySettings)
 
 
 def test_what_is_shown_can_be_sent_back() -> None:
@@ -208,7 +208,7 @@ def test_null_is_the_default_and_what_is_not_said_stays() -> None:
         "tier": "pro",
     }
     assert settings_of() == {}
-    assert bodies.changes(b"", KeySettings) == {}
+    assert bodies.given(b"", KeySettings) == {}
 
 
 MISTAKES: dict[str, tuple[type[msgspec.Struct], Any, str, str]] = {

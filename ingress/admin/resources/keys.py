@@ -54,10 +54,8 @@ def routes(desk: Desk) -> APIRouter:
         fresh = _fresh_secret(desk)
         id = f"key_{desk.clock.entropy(8).hex()}"
         await begin_budgets(desk, "key", id, new.budgets, author)
-        make = partial(
-            key_created, id=id, settings=chosen, secret=fresh.secret, pepper=fresh.pepper
-        )
-        event = await desk.change(id, partial(make, author=author))
+        key = partial(key_created, id=id, secret=fresh.secret, pepper=fresh.pepper)
+        event = await desk.change(id, partial(key, settings=chosen, author=author))
         return desk.answer(opened(await _view(desk, event.record), fresh.text), status=201)
 
     @api.get("", **described("list_keys", Page[KeyView]))
@@ -97,7 +95,7 @@ def routes(desk: Desk) -> APIRouter:
     @api.patch("/{id}", **described("update_key", KeyView, body=KeySettings, errors=(404,)))
     async def update(id: str, request: Request, author: Author = admin) -> Response:
         """Change what is given and leave the rest; null goes back to the default."""
-        given = bodies.changes(await desk.body(request), KeySettings)
+        given = bodies.given(await desk.body(request), KeySettings)
         key = living(desk.registry, id)
         fields = checks.settings(given, desk.config, author.now())
         if fields:
@@ -113,8 +111,8 @@ def routes(desk: Desk) -> APIRouter:
         grace = bodies.decode(await desk.body(request), Rotation).grace_seconds
         living(desk.registry, id)
         fresh = _fresh_secret(desk)
-        turn = partial(key_rotated, id=id, secret=fresh.secret, pepper=fresh.pepper, grace=grace)
-        event = await desk.change(id, partial(turn, author=author))
+        key = partial(key_rotated, id=id, secret=fresh.secret, pepper=fresh.pepper)
+        event = await desk.change(id, partial(key, grace=grace, author=author))
         return desk.answer(opened(await _view(desk, event.record), fresh.text))
 
     @api.post("/{id}/revoke", **described("revoke_key", KeyView, errors=(404,)))

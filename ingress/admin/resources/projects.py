@@ -62,7 +62,7 @@ def routes(desk: Desk) -> APIRouter:
     )
     async def update(id: str, request: Request, author: Author = admin) -> Response:
         """Change what is given and leave the rest; null goes back to the default."""
-        given = bodies.changes(await desk.body(request), ProjectSettings)
+        given = bodies.given(await desk.body(request), ProjectSettings)
         project = changeable(desk.registry, id)
         fields = checks.settings(given, desk.config, author.now())
         if fields:

@@ -59,7 +59,7 @@ def routes(desk: Desk) -> APIRouter:
     @api.patch("/{id:path}", **described("update_team", TeamView, body=TeamSettings, errors=(404,)))
     async def update(id: str, request: Request, author: Author = admin) -> Response:
         """Change what is given and leave the rest; null goes back to the default."""
-        given = bodies.changes(await desk.body(request), TeamSettings)
+        given = bodies.given(await desk.body(request), TeamSettings)
         team = changeable(desk.registry, id)
         fields = checks.settings(given, desk.config, author.now())
         if fields:
