@@ -18,7 +18,8 @@ _USED = subjects.setting("events.ticket")
 
 
 class _Claims(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Whose events may be heard, and what tells whether that credential still stands."""
+    """Whose events may be heard, and what tells whether that credential still stands: of a key the
+    registry knows when it ends, of a token nobody else does."""
 
     key_id: str
     kind: Kind
@@ -64,7 +65,7 @@ class Tickets:
             expires_ns=self._clock.now_ns() + LIFETIME * 1_000_000_000,
             nonce=self._clock.entropy(16).hex(),
             secret=principal.secret,
-            until_ns=principal.until_ns,
+            until_ns=principal.until_ns if principal.kind == "jwt" else None,
         )
         payload = msgspec.json.encode(claims)
         return f"{_text(payload)}.{_text(self._sign(payload))}"

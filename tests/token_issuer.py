@@ -60,15 +60,19 @@ def private_pem(key: Any) -> str:
     return pem.decode()
 
 
-def jwk(key: Any, kid: str | None, **more: str) -> dict[str, str]:
-    """The public half as the issuer publishes it."""
+def jwk(key: Any, kid: str | None, *, private: bool = False, **more: str) -> dict[str, str]:
+    """The public half as the issuer publishes it, or by mistake all of it."""
     kinds = {
         rsa.RSAPrivateKey: "RS256",
         ec.EllipticCurvePrivateKey: "ES256",
         ed25519.Ed25519PrivateKey: "EdDSA",
     }
     name = next(name for kind, name in kinds.items() if isinstance(key, kind))
-    document = jwt.PyJWS().get_algorithm_by_name(name).to_jwk(key.public_key(), as_dict=True)
+    document = (
+        jwt.PyJWS()
+        .get_algorithm_by_name(name)
+        .to_jwk(key if private else key.public_key(), as_dict=True)
+    )
     named = {} if kid is None else {"kid": kid}
     return {**document, **named, **more}
 

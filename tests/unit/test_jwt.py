@@ -236,6 +236,19 @@ async def test_every_family_of_algorithms_is_understood(key: Any, algorithm: str
     assert (await enter(keys, signed(key=key, algorithm=algorithm))).tenant.user == "ann"
 
 
+@pytest.mark.parametrize("signature", [b"x", b"x" * 63, b"x" * 64, b"x" * 256, b"x" * 9000])
+@pytest.mark.parametrize(
+    ("key", "algorithm"),
+    [(RSA_KEY, "RS256"), (RSA_KEY, "PS256"), (EC_KEY, "ES256"), (ED_KEY, "EdDSA")],
+)
+async def test_a_signature_of_any_length_is_merely_wrong(
+    key: Any, algorithm: str, signature: bytes
+) -> None:
+    keys = door(JwtConfig(public_key=public_pem(key), algorithms=(algorithm,)))
+    error = await refused(keys, unsigned({"alg": algorithm}, signature=signature))
+    assert (error.info.status, "signature is wrong" in error.info.message) == (401, True)
+
+
 async def test_the_short_secret_of_the_examples_works() -> None:
     key = b"my-secret"
     head = unsigned({"alg": "HS256"}).rstrip(".")
@@ -399,7 +412,7 @@ async def test_unfit_keys_of_a_set_are_left_out(time: Time) -> None:
     unfit: list[Any] = [
         {**public, "kid": "enc", "use": "enc"},
         {**public, "kid": "ps", "alg": "PS256"},
-        {**public, "kid": "private", "d": "AQAB"},
+        jwk(RSA_KEY, "private", private=True),
         {**public, "kid": "broken", "n": 7},
         {**public, "kid": 7},
         {"kty": "EC", "kid": "curve", "crv": "P-256", "x": "AA", "y": "AA"},
