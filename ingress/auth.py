@@ -43,8 +43,8 @@ class Principal(msgspec.Struct, frozen=True):
 
     `kind` is what it came with: a key of ours, a JWT, the admin token, or (`client`) a key for
     `target_url` that is not ours. Every tuple of `models` must allow a model, every one of `limits`
-    holds. `until_ns` ends the credential, where it has an end of its own; `secret` tells which of a
-    key's secrets was shown.
+    holds. `until_ns` ends the credential, where it has an end of its own; `secret` is how the
+    digest of the shown secret begins, to tell it from other secrets of the same key.
     """
 
     tenant: Tenant
@@ -56,7 +56,7 @@ class Principal(msgspec.Struct, frozen=True):
     on_disconnect: OnDisconnect = "cancel"
     payloads: Payloads | None = None
     until_ns: int | None = None
-    secret: str = ""
+    secret: bytes = b""
 
     def allows(self, *names: str) -> bool:
         """Whether the caller may use a model known by these names."""
@@ -160,7 +160,7 @@ class Authenticator:
         if not principal.secret:
             return self._refusal(key, None, _end_of(key, None))
         for secret in key.secrets:
-            if _name_of(secret) == principal.secret:
+            if secret.digest.startswith(principal.secret):
                 return self._refusal(key, secret, _end_of(key, secret))
         return refusals.rotated(None)
 
@@ -214,10 +214,11 @@ class Authenticator:
 
     def _opened(self, key: Key, secret: Secret | None) -> Principal:
         until_ns = _end_of(key, secret)
-        refusal = self._refusal(key, secret, until_ns)
-        if refusal is not None:
-            raise refusal
-        return self._bound(key, "key", until_ns, _name_of(secret) if secret else "")
+        if key.revoked_at is not None or until_ns is not None:
+            refusal = self._refusal(key, secret, until_ns)
+            if refusal is not None:
+                raise refusal
+        return self._bound(key, "key", until_ns, secret.digest if secret is not None else b"")
 
     def _refusal(
         self, key: Key, secret: Secret | None, until_ns: int | None
@@ -231,7 +232,7 @@ class Authenticator:
             return refusals.expired(key.expires_at)
         return refusals.rotated(secret.until if secret is not None else None)
 
-    def _bound(self, key: Key, kind: Kind, until_ns: int | None, secret: str = "") -> Principal:
+    def _bound(self, key: Key, kind: Kind, until_ns: int | None, secret: bytes = b"") -> Principal:
         """The principal of a key, with what its project and its team add."""
         project = self._registry.project(key.project) if key.project else None
         team_id = key.team or (project.team if project is not None else "")
@@ -282,10 +283,6 @@ def _end_of(key: Key, secret: Secret | None) -> int | None:
     if secret is not None and secret.until is not None:
         until = secret.until if until is None else min(until, secret.until)
     return None if until is None else nanoseconds(until)
-
-
-def _name_of(secret: Secret) -> str:
-    return secret.digest.hex()[:16]
 
 
 def _named(principal: Principal, app: bytes) -> Principal:

@@ -481,7 +481,7 @@ async def test_a_principal_stands_until_its_key_does_not() -> None:
 
 
 async def test_a_principal_whose_key_is_not_here_yet_is_given_the_time_to_come() -> None:
-    principal = Principal(TENANT, secret="0" * 16)
+    principal = Principal(TENANT, secret=bytes(8))
     assert not Door().keys.stands(principal)
     assert Door(Known(loaded=True, fresh=False)).keys.stands(principal)
 
@@ -509,7 +509,6 @@ DOORS = (auth, client_keys, credentials, forwarding, jwks, tickets, tokens)
 # Neither side is what a client could guess at: both are ours, or what is compared is public.
 HARMLESS = {
     "nanoseconds(key.expires_at) == until_ns",
-    "_name_of(secret) == principal.secret",
     "self._version != self._registry.version",
     "self._jwks.version != self._version",
     "claims.iss != issuer",
