@@ -20,7 +20,8 @@ from schemas.ids import Clock
 
 __all__ = ["Authenticator", "Feed", "Headers", "Kind", "Principal"]
 
-_HELD = 4096
+# Few: what is kept long makes every collection of garbage dearer, and a look-up is cheap.
+_HELD = 1024
 _LONGEST = 16 * 1024
 _LONGEST_APP = 128
 
