@@ -105,9 +105,9 @@ def _is_development(config: Config) -> bool:
 def _key(config: Config) -> str:
     if _is_development(config):
         return f"{DEV_KEY} (nothing is configured, so this one works, on this machine only)"
-    if config.api_keys:
+    if config.api_keys or config.keys:
         return "from configuration; the line below takes one from NEXUS_KEY"
-    return "none is configured: only the admin token opens the API"
+    return "none is configured: make one with `nexus keys create`; the admin token opens all"
 
 
 def _admin(token: AdminToken) -> str:

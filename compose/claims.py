@@ -94,17 +94,17 @@ def admin_token(configured: str, data_dir: Path) -> AdminToken:
 
 
 def server_secret(configured: tuple[str, ...], data_dir: Path) -> tuple[str, ...]:
-    """The configured server secret, else the one kept in the data directory, else a new one, kept
-    there.
+    """The configured server secret, and behind it the one kept in the data directory; without
+    either a new one, kept there.
 
-    Only the owner of the directory may read the file. A secret that is there is never replaced:
-    what was made with it would be lost. Raises CannotStart when it cannot be used.
+    Only the owner of the directory may read the file. A secret that is there is never replaced or
+    forgotten: what was made with it would be lost. Raises CannotStart when it cannot be used.
     """
-    if configured:
-        return configured
     path = data_dir / _SECRET_FILE
     try:
         if not path.exists():
+            if configured:
+                return configured
             _put_for_ever(path, secrets.token_urlsafe(_SECRET_BYTES))
         kept = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -114,7 +114,7 @@ def server_secret(configured: tuple[str, ...], data_dir: Path) -> tuple[str, ...
             f"{path} is empty: put the server secret back from a backup, or remove the file; "
             "virtual keys that were made with it are not known without it"
         )
-    return (kept,)
+    return tuple(dict.fromkeys((*configured, kept)))
 
 
 def _put_for_ever(path: Path, text: str) -> None:

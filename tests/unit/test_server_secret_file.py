@@ -27,6 +27,12 @@ def test_a_configured_secret_is_not_written_anywhere(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_kept_secret_is_still_understood_when_another_is_configured(tmp_path: Path) -> None:
+    (kept,) = server_secret((), tmp_path)
+    assert server_secret(("newer", "older"), tmp_path) == ("newer", "older", kept)
+    assert server_secret((kept,), tmp_path) == (kept,)
+
+
 def test_what_a_killed_start_left_behind_is_not_taken_for_a_secret(tmp_path: Path) -> None:
     (tmp_path / "secret.new").write_text("hal")
     (made,) = server_secret((), tmp_path)
