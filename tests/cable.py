@@ -4,14 +4,18 @@ import asyncio
 
 
 class Cable:
-    """Forwards both ways between whoever connects to `port` and the server behind it."""
+    """Forwards both ways between whoever connects to `port` and the server behind it.
+
+    `deaf` is set while the client hears nothing.
+    """
 
     def __init__(self, server_port: int) -> None:
         self.port = 0
+        self.deaf = asyncio.Event()
         self._server_port = server_port
         self._listener: asyncio.Server | None = None
         self._cut = False
-        self._deaf = False
+        self._last_words: bytes | None = None
         self._ends: list[asyncio.StreamWriter] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -24,13 +28,15 @@ class Cable:
         self._cut = True
         self._hang_up()
 
-    def deafen(self) -> None:
-        """The server hears its client, the client hears nothing."""
-        self._deaf = True
+    def deafen(self, after: bytes = b"") -> None:
+        """The server hears its client, the client hears nothing; from when it says `after` on."""
+        self._last_words = after
 
     def mend(self) -> None:
         """New connections work again; those that are left of before end."""
-        self._cut = self._deaf = False
+        self._cut = False
+        self._last_words = None
+        self.deaf.clear()
         self._hang_up()
 
     async def close(self) -> None:
@@ -68,7 +74,9 @@ class Cable:
     ) -> None:
         try:
             while data := await source.read(65536):
-                if not (to_client and self._deaf):
+                if not to_client and self._last_words is not None and self._last_words in data:
+                    self.deaf.set()
+                if not (to_client and self.deaf.is_set()):
                     target.write(data)
         except OSError:
             pass

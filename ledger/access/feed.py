@@ -17,6 +17,7 @@ _FRESH_FOR = 2.0
 _FOLDED_AT_ONCE = 256
 _DOUBT_FOR = 1.0
 _FAILED_LOOKS = 5
+_ONE_WITHIN = 0.5
 
 
 class _Lost(Exception):
@@ -38,6 +39,7 @@ class Feed:
         self._read_to_end_at: float | None = None
         self._doubt_since: float | None = None
         self._failed_looks = 0
+        self._asking: asyncio.Timeout | None = None
         self._complete = asyncio.Event()
         self._news = asyncio.Event()
         self._grown = asyncio.Condition()
@@ -69,7 +71,12 @@ class Feed:
     async def next_after(self, seq: int) -> Stored | None:
         """The access event that follows the one at `seq`, from the ledger. Raises Unreadable."""
         found = await read_subject(
-            self._connection, subjects.LEDGER, subjects.LEDGER_ACCESS, from_seq=seq + 1, limit=1
+            self._connection,
+            subjects.LEDGER,
+            subjects.LEDGER_ACCESS,
+            from_seq=seq + 1,
+            limit=1,
+            timeout=_ONE_WITHIN,
         )
         return found[0] if found else None
 
@@ -79,7 +86,7 @@ class Feed:
         News on the bus only wake it: what is true is what the ledger holds, and that is looked at
         after every piece of news, after every reconnect and every 400 ms.
         """
-        self._connection.on_reconnect(self._news.set)
+        self._connection.on_reconnect(self._on_reconnect)
         subscription = self._connection.subscribe(subjects.LIVE_ACCESS, self._on_news)
         try:
             while True:
@@ -96,15 +103,22 @@ class Feed:
     def _on_news(self, _: Message) -> None:
         self._news.set()
 
+    def _on_reconnect(self) -> None:
+        """What was asked before is not answered any more."""
+        self._news.set()
+        if self._asking is not None and not self._asking.expired():
+            self._asking.reschedule(asyncio.get_running_loop().time())
+
     async def _look(self) -> None:
         """Bring the registry up to date, if the bus answers."""
         began = self._clock.monotonic()
         try:
-            if self._to_load:
-                await self._load()
-            else:
-                await self._read_news()
-        except Unreadable as error:
+            async with asyncio.timeout(None) as self._asking:
+                if self._to_load:
+                    await self._load()
+                else:
+                    await self._read_news()
+        except (Unreadable, TimeoutError) as error:
             self._failed_looks += 1
             if self._failed_looks == _FAILED_LOOKS:
                 log.warning("key registry not up to date", extra={"reason": str(error)})
@@ -112,6 +126,8 @@ class Feed:
         except _Lost:
             self._doubt(began)
             return
+        finally:
+            self._asking = None
         if self._failed_looks >= _FAILED_LOOKS:
             log.info("key registry up to date again", extra={"seq": self._registry.seq})
         self._failed_looks = 0

@@ -79,8 +79,14 @@ async def loaded(url: str) -> AsyncIterator[Member]:
 
 @pytest.fixture
 async def bus(nats_url: str) -> AsyncIterator[Bus]:
+    """Closed when it is back from whatever a test did to the server."""
     async with bus_at(nats_url) as bus:
         yield bus
+
+        async def back() -> bool:
+            return bus.connection.connected
+
+        await until(back)
 
 
 @pytest.fixture
@@ -196,6 +202,17 @@ async def test_what_was_changed_while_a_process_was_cut_off_is_there_after_its_r
         await one.knows("key_b")
         key = one.registry.key("key_a")
         assert key is not None and key.revoked_at is not None
+
+
+async def test_a_read_that_the_bus_left_unanswered_delays_nothing(
+    bus: Bus, nats_server: NatsServer, cable: Cable
+) -> None:
+    async with loaded(through(cable, nats_server)) as one:
+        cable.deafen(after=b"next_by_subj")
+        await bus.append(sample.key_created(a_key()))
+        await cable.deaf.wait()
+        cable.mend()
+        await one.knows("key_a", 1.0)
 
 
 async def test_without_the_bus_it_serves_what_is_known_and_says_so(
