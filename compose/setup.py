@@ -5,7 +5,7 @@ import sys
 
 from compose import authorization as users
 from ledger.connection import BusRefused, Connection, Disconnected
-from ledger.permissions import USERS
+from ledger.permissions import OPERATOR, USERS
 from ledger.streams import BusNotReady, ensure
 from schemas.config import Config
 
@@ -26,11 +26,15 @@ def prepare(config: Config) -> list[str]:
 
 
 async def _prepare(config: Config) -> list[str]:
-    connection = await Connection.connect(config.bus, name="operator")
+    connection = await Connection.connect(config.bus, name=OPERATOR, on_fatal=_to_be_raised)
     try:
         return await ensure(connection, config)
     finally:
         await connection.close()
+
+
+def _to_be_raised(_: str) -> None:
+    """What the bus forbids to an operator ends the request that it concerns."""
 
 
 def run(config: Config) -> int:

@@ -12,7 +12,7 @@ from ledger.login import BusRefused, Server
 from ledger.outbox import Outbox
 from ledger.protocol import Message, header_block
 from ledger.pulse import Pulse
-from ledger.refusals import explained, forbidden_publish, is_final
+from ledger.refusals import explained, forbidden, is_final
 from ledger.replies import NoResponders, Replies, RequestTimeout, arrived, within
 from ledger.wire import Disconnected, Wire
 from schemas.config import MEGABYTE, BusConfig
@@ -209,8 +209,9 @@ class Connection:
     ) -> Message:
         """The first answer; NoResponders at once if nobody listens, RequestTimeout after `timeout`.
 
-        Raises Disconnected at once when the connection is, or gets, lost. What is `optional` may be
-        forbidden: that raises BusRefused here and is not fatal.
+        Raises Disconnected at once when the connection is, or gets, lost, and BusRefused when the
+        bus lets us hear no answers. What is `optional` may be forbidden: that raises BusRefused
+        here and is not fatal.
         """
         if not self.connected:
             raise Disconnected("not connected")
@@ -276,8 +277,8 @@ class Connection:
             log.warning("the bus says: %s", text)
             return
         reason = explained(self._name, text)
-        subject = forbidden_publish(text)
-        if subject is None or not self._replies.refuse(subject, BusRefused(reason)):
+        what = forbidden(text)
+        if what is None or not self._replies.refuse(what, BusRefused(reason)):
             self._fatal(reason)
 
     def on_writable(self) -> None:
@@ -317,6 +318,7 @@ class Connection:
         for subscription in self._subscriptions.values():
             self._outbox.put_control(subscription.line)
         self._pulse.begin()
+        self._replies.begin()
         self._standing.set()
         self._write()
 

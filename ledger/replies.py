@@ -3,6 +3,7 @@
 import asyncio
 
 from ledger.protocol import Message
+from ledger.refusals import Forbidden
 
 
 class NoResponders(Exception):
@@ -22,12 +23,16 @@ class Replies:
         self._last = 0
         self._waiting: dict[str, asyncio.Future[Message]] = {}
         self._optional: dict[str, str] = {}
+        self._unheard: Exception | None = None
 
     def expect(self, optional: str = "") -> tuple[str, asyncio.Future[Message]]:
         """The reply subject of a new request, and its answer; `forget` it in the end.
 
-        `optional` is the request's own subject if it may be refused.
+        `optional` is the request's own subject if it may be refused. Raises what `refuse` was given
+        when no answer can be heard.
         """
+        if self._unheard is not None:
+            raise self._unheard
         self._last += 1
         reply = f"{self._prefix}{self._last}"
         answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
@@ -46,14 +51,26 @@ class Replies:
         if answer is not None and not answer.done():
             answer.set_result(message)
 
-    def refuse(self, subject: str, error: Exception) -> bool:
-        """End the oldest optional request to a subject; False where there is none."""
+    def refuse(self, what: Forbidden, error: Exception) -> bool:
+        """Take note of a missing permission; True if it only concerns an optional request.
+
+        Without the right to hear answers every request fails, from now on and at once.
+        """
+        if what.hearing:
+            if what.subject == self.subject:
+                self._unheard = error
+                self.fail(error)
+            return False
         for reply, wanted in self._optional.items():
             answer = self._waiting.get(reply)
-            if wanted == subject and answer is not None and not answer.done():
+            if wanted == what.subject and answer is not None and not answer.done():
                 answer.set_exception(error)
                 return True
         return False
+
+    def begin(self) -> None:
+        """A new server may have other permissions."""
+        self._unheard = None
 
     def fail(self, error: Exception) -> None:
         """End every wait with an error."""

@@ -1,19 +1,18 @@
 """The bus connection against real servers that are killed, paused, secured and replaced."""
 
 import asyncio
-import json
 import os
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from compose.nats_server import NatsServer, find_binary
+from compose.nats_server import NatsServer
 from ledger import connection as connection_module
 from ledger import pulse
 from ledger.connection import (
@@ -26,6 +25,7 @@ from ledger.connection import (
     header_block,
 )
 from schemas.config import BusConfig
+from tests.foreign_nats import server_with
 
 MEGABYTE = 1024 * 1024
 
@@ -113,25 +113,6 @@ def pause(server: NatsServer) -> None:
     threads = list(Path(f"/proc/{pid}/task").glob("*/stat"))
     while any(stat.read_text().rpartition(") ")[2][0] != "T" for stat in threads):
         time.sleep(0.001)
-
-
-@contextmanager
-def server_with(config: str, folder: Path) -> Iterator[int]:
-    """A nats-server with a configuration of the test's own; gives its port."""
-    path = folder / "own.conf"
-    path.write_text(f'host: 127.0.0.1\nport: -1\nports_file_dir: "{folder}"\n{config}')
-    with (folder / "own.log").open("wb") as log:
-        process = subprocess.Popen([str(find_binary()), "-c", str(path)], stderr=log)
-    ports = folder / f"nats-server_{process.pid}.ports"
-    try:
-        for _ in range(2000):
-            if ports.exists() and ports.read_text():
-                break
-            time.sleep(0.005)
-        yield int(json.loads(ports.read_text())["nats"][0].rpartition(":")[2])
-    finally:
-        process.terminate()
-        process.wait()
 
 
 async def test_messages_arrive_in_the_order_they_were_published(bus: Connection) -> None:
