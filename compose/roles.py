@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from compose import logs
 from compose.child import READY_FD
-from schemas.config import Config
+from schemas.config import Config, Unusable
 
 Role = Literal["ingress", "worker", "governor", "analytics"]
 LISTEN_FD = "NEXUS_LISTEN_FD"
@@ -41,7 +41,7 @@ def run(role: Role, config: Config, pools: list[str] | None = None) -> int:
 
 
 def _reason(error: BaseException) -> str | None:
-    """Why the bus could not be used, if that is all that went wrong; None if it is not."""
+    """What the operator can mend: the bus could not be used, or a setting; None for all else."""
     from ledger.connection import BusRefused, Disconnected
     from ledger.reader import Unreadable
     from ledger.streams import BusNotReady
@@ -51,7 +51,8 @@ def _reason(error: BaseException) -> str | None:
         return reasons[0] if all(reasons) else None
     if isinstance(error, Disconnected):
         return f"{error} (NEXUS_NATS_URL says where the bus is)"
-    return str(error) if isinstance(error, BusRefused | BusNotReady | Unreadable) else None
+    known = BusRefused | BusNotReady | Unreadable | Unusable
+    return str(error) if isinstance(error, known) else None
 
 
 def ready() -> None:

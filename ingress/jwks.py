@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from schemas.config import Unusable
 from schemas.errors import Unavailable
 from schemas.ids import Clock
 
@@ -36,7 +37,7 @@ _decode = msgspec.json.Decoder(_Document).decode
 class Jwks:
     """The keys of one URL for the given algorithms; `version` grows when the set changes.
 
-    Raises ValueError for a URL that is none.
+    Raises Unusable for a URL that is none.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Jwks:
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("jwt.jwks_url: expected the http or https URL of a JWKS document")
+            raise Unusable("jwt.jwks_url: expected the http or https URL of a JWKS document")
         self.version = 0
         self._url = url
         self._host = parts.hostname

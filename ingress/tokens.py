@@ -13,7 +13,7 @@ import msgspec
 from ingress import refusals
 from ingress.jwks import Jwks
 from schemas.access import BUILT_IN_TIERS, Id, Key, ModelPatterns, Name
-from schemas.config import JwtConfig
+from schemas.config import JwtConfig, Unusable
 from schemas.ids import Clock
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def is_token(text: bytes) -> bool:
 class Tokens:
     """Verifies tokens, each in full once; keeps what it has verified until it expires.
 
-    `tiers` are the names of the configuration's own. Raises ValueError for a JwtConfig by which no
+    `tiers` are the names of the configuration's own. Raises Unusable for a JwtConfig by which no
     token could ever be accepted. Call `start` where a JWKS URL may be configured, `close` at the
     end.
     """
@@ -92,7 +92,7 @@ class Tokens:
         self._keys = _static_keys(config, self._algorithms)
         self._accepted = [*self._keys, *(public if self._jwks else ())]
         if not self._accepted:
-            raise ValueError(
+            raise Unusable(
                 f"jwt.algorithms: none of {', '.join(config.algorithms)} goes with the key that is"
                 " given: HS* need jwt.secret, RS*, PS*, ES* and EdDSA a public key or a JWKS URL"
             )
@@ -207,7 +207,7 @@ def _algorithms(names: Collection[str]) -> dict[str, "Algorithm"]:
 
     for name in names:
         if name not in _SHARED and name not in _PUBLIC:
-            raise ValueError(
+            raise Unusable(
                 f"jwt.algorithms: {name!r} is not one of {', '.join((*_SHARED, *_PUBLIC))}"
             )
     known = get_default_algorithms()
@@ -219,7 +219,7 @@ def _static_keys(config: JwtConfig, algorithms: dict[str, "Algorithm"]) -> dict[
     from jwt.exceptions import InvalidKeyError
 
     if config.public_key and config.jwks_url:
-        raise ValueError("jwt: give either public_key or jwks_url")
+        raise Unusable("jwt: give either public_key or jwks_url")
     keys: dict[str, Any] = {}
     pem = _pem(config.public_key) if config.public_key else b""
     for name, algorithm in algorithms.items():
@@ -231,7 +231,7 @@ def _static_keys(config: JwtConfig, algorithms: dict[str, "Algorithm"]) -> dict[
         except (InvalidKeyError, TypeError, ValueError):
             continue
         if hasattr(keys[name], "private_bytes"):
-            raise ValueError("jwt.public_key: is a private key; give the public one")
+            raise Unusable("jwt.public_key: is a private key; give the public one")
         if weakness := algorithm.check_key_length(keys[name]):
             log.warning("a weak key for tokens", extra={"algorithm": name, "reason": weakness})
     return keys
@@ -244,7 +244,7 @@ def _pem(text: str) -> bytes:
     try:
         return Path(text).read_bytes()
     except (OSError, ValueError) as error:
-        raise ValueError("jwt.public_key: is neither PEM nor a file that can be read") from error
+        raise Unusable("jwt.public_key: is neither PEM nor a file that can be read") from error
 
 
 def _header(part: bytes) -> _Header:

@@ -30,6 +30,10 @@ DollarsPerToken = Annotated[float, msgspec.Meta(ge=0, le=0.01)]
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 
 
+class Unusable(ValueError):
+    """A setting that only its user could judge, and cannot work with; the message names it."""
+
+
 class ProviderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where a provider is and how to talk to it.
 
