@@ -36,6 +36,7 @@ INGRESSES = 4
 _SECRET = "a secret of the benchmark only"
 _ADMIN = "bench-admin-token"
 _LOOK_UPS = 20_000
+_REMEMBERED = 900
 _REVOKED = 10
 _SNAPSHOT_WITHIN = 60.0
 _READY_WITHIN = 30.0
@@ -178,7 +179,7 @@ async def _look_up(url: str, texts: list[str]) -> tuple[float, float]:
             [(b"authorization", f"Bearer {text}".encode())]
             for text in random.sample(texts, min(_LOOK_UPS, len(texts)))
         ]
-        return await _timed(door, asked), await _timed(door, asked[-1000:])
+        return await _timed(door, asked), await _timed(door, asked[-_REMEMBERED:])
     finally:
         following.cancel()
         await connection.close()
