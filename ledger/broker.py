@@ -96,7 +96,13 @@ class _Broker(NatsBroker):
                 options["user_jwt_cb"] = self._jwt
             else:
                 client._public_nkey = key.public
-        await client.connect(**options)
+        try:
+            await client.connect(**options)
+        except BaseException:
+            # Given up while it tried again, it would leave its socket open.
+            if client._transport is not None:
+                client._transport.close()
+            raise
         self.config.connect(client)
         return client
 

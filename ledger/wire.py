@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import ssl
 from typing import Protocol, cast
 
@@ -13,6 +14,7 @@ from ledger.refusals import explained, is_final
 from schemas.config import BusConfig
 
 OLDEST_SERVER = (2, 14, 0)
+_OUR_CERTIFICATE = re.compile("alert .*(certificate|unknown ca)", re.IGNORECASE)
 _REACH_SECONDS = 3.0
 _HIGH_WATER = 256 * 1024
 
@@ -63,6 +65,10 @@ class Wire(asyncio.Protocol):
             raise BusRefused(f"the certificate of {server} is not trusted: {error}") from error
         except (OSError, TimeoutError, Disconnected) as error:
             wire.abort()
+            if _OUR_CERTIFICATE.search(str(error)):
+                raise BusRefused(
+                    f"{server} refuses our certificate: set tls_cert and tls_key ({error})"
+                ) from error
             raise Disconnected(f"no NATS server at {server}: {error or 'no answer'}") from error
         except BaseException:
             wire.abort()
