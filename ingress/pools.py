@@ -67,4 +67,5 @@ class Pools:
         return True
 
     def _on_reconnect(self) -> None:
-        self._all_back_at = self._clock.monotonic() + _RETURN_WITHIN
+        if self._connection.reconnects:
+            self._all_back_at = self._clock.monotonic() + _RETURN_WITHIN

@@ -100,8 +100,9 @@ class _Broker(NatsBroker):
             await client.connect(**options)
         except BaseException:
             # Given up while it tried again, it would leave its socket open.
-            if client._transport is not None:
-                client._transport.close()
+            transport: Any = client._transport
+            if transport is not None:
+                transport.close()
             raise
         self.config.connect(client)
         return client

@@ -139,8 +139,8 @@ class Connection:
     ) -> "Connection":
         """A connection that is not there yet: it tries for ever, as after a loss.
 
-        Where the first try is in vain its arrival is told as a reconnect. What `connect` raises as
-        BusRefused goes to `on_fatal`.
+        Its arrival is told as a reconnect, and counted as one where the first try was in vain. What
+        `connect` raises as BusRefused goes to `on_fatal`.
         """
         self = cls(config, name, clock, on_fatal)
         self._reaching = self._loop.create_task(self._reach())
@@ -339,7 +339,7 @@ class Connection:
         await self._reach(after_a_loss=True)
 
     async def _reach(self, after_a_loss: bool = False) -> None:
-        """Try until there is a server; tell all who wait for that, if there was a time without."""
+        """Try until there is a server, then tell all who wait for that."""
         was_away = after_a_loss
         refused = ""
         while True:
@@ -354,10 +354,9 @@ class Connection:
                     self._fatal(refused)
             was_away = True
             await asyncio.sleep(self._pause())
-        self.reconnects += after_a_loss
-        if not was_away:
-            return
-        log.info("bus connection is back")
+        self.reconnects += was_away
+        if was_away:
+            log.info("bus connection is back")
         for callback in self._on_reconnect:
             try:
                 callback()

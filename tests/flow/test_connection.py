@@ -417,9 +417,20 @@ async def test_a_connection_may_begin_before_its_server(tmp_path: Path) -> None:
     assert not await bus.reached(0)
     server.start()
     assert await bus.reached(10)
-    await until(lambda: arrived == [0, 1])
+    await until(lambda: arrived == [1, 2])
     await bus.close()
     server.stop()
+
+
+async def test_a_connection_that_begins_tells_its_arrival_but_was_never_away(
+    nats_url: str,
+) -> None:
+    arrived: list[int] = []
+    bus = Connection.begin(BusConfig(url=nats_url), name="test")
+    bus.on_reconnect(lambda: arrived.append(bus.reconnects))
+    await until(lambda: bool(arrived))
+    assert arrived == [0]
+    await bus.close()
 
 
 async def test_a_connection_that_begins_and_is_refused_says_so_once(
