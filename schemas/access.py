@@ -1,11 +1,13 @@
 """Who may call: virtual keys, the projects and teams they belong to, and the budgets over them.
 
 The ledger's `access.*` events carry these records whole: the newest event of a record is the
-record. `...Settings` is what people choose, in a request or in the configuration; the rest is ours.
+record. `...Settings` is what people choose, in a request or in the configuration, where an unknown
+field is a typo; in a record it comes from a newer version, and is passed over.
 """
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -44,7 +46,7 @@ class _Chosen(
     """What comes from people: an unknown field is an error, not a typo that nobody notices."""
 
 
-class Limits(_Chosen, frozen=True, kw_only=True):
+class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How often and how much at once; None is no limit."""
 
     requests_per_second: Annotated[float, msgspec.Meta(gt=0, le=1_000_000)] | None = None
@@ -54,6 +56,10 @@ class Limits(_Chosen, frozen=True, kw_only=True):
     tokens_per_minute: _Rate | None = None
     tokens_per_hour: _Rate | None = None
     concurrent: _Rate | None = None
+
+
+class LimitSettings(Limits, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The same as people write it."""
 
 
 class BudgetTerms(_Chosen, frozen=True, kw_only=True):
@@ -72,10 +78,7 @@ class BudgetSettings(BudgetTerms, frozen=True, kw_only=True):
     id: Id = ""
 
 
-class KeySettings(_Chosen, frozen=True, kw_only=True):
-    """What a virtual key may be told. None as `allowed_models` allows every model, None as
-    `payloads` leaves it to the project."""
-
+class _KeyFields(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: Name = ""
     project: Id = ""
     team: Id = ""
@@ -89,9 +92,14 @@ class KeySettings(_Chosen, frozen=True, kw_only=True):
     expires_at: Moment | None = None
 
 
-class ProjectSettings(_Chosen, frozen=True, kw_only=True):
-    """What holds for all keys of a project, beside their own settings."""
+class KeySettings(_KeyFields, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a virtual key may be told. None as `allowed_models` allows every model, None as
+    `payloads` leaves it to the project."""
 
+    limits: LimitSettings | None = None
+
+
+class _ProjectFields(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: Name = ""
     team: Id = ""
     allowed_models: ModelPatterns | None = None
@@ -101,14 +109,24 @@ class ProjectSettings(_Chosen, frozen=True, kw_only=True):
     payloads: Payloads | None = None
 
 
-class TeamSettings(_Chosen, frozen=True, kw_only=True):
-    """What holds for all projects and keys of a team."""
+class ProjectSettings(_ProjectFields, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What holds for all keys of a project, beside their own settings."""
 
+    limits: LimitSettings | None = None
+
+
+class _TeamFields(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: Name = ""
     allowed_models: ModelPatterns | None = None
     tier: Name = ""
     limits: Limits | None = None
     metadata: Metadata = {}
+
+
+class TeamSettings(_TeamFields, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What holds for all projects and keys of a team."""
+
+    limits: LimitSettings | None = None
 
 
 class Secret(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -122,7 +140,7 @@ class Secret(msgspec.Struct, frozen=True, omit_defaults=True):
     until: datetime | None = None
 
 
-class Key(KeySettings, frozen=True, kw_only=True, forbid_unknown_fields=False):
+class Key(_KeyFields, frozen=True, kw_only=True):
     """A virtual key. `pepper` names the server secret its digests were made with."""
 
     id: str
@@ -133,7 +151,7 @@ class Key(KeySettings, frozen=True, kw_only=True, forbid_unknown_fields=False):
     revoked_at: datetime | None = None
 
 
-class Project(ProjectSettings, frozen=True, kw_only=True, forbid_unknown_fields=False):
+class Project(_ProjectFields, frozen=True, kw_only=True):
     """A project; one that nobody has set up exists as soon as somebody names it."""
 
     id: str
@@ -141,7 +159,7 @@ class Project(ProjectSettings, frozen=True, kw_only=True, forbid_unknown_fields=
     updated_at: datetime | None = None
 
 
-class Team(TeamSettings, frozen=True, kw_only=True, forbid_unknown_fields=False):
+class Team(_TeamFields, frozen=True, kw_only=True):
     """A team."""
 
     id: str
@@ -165,6 +183,14 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def name(self) -> str:
         """`project:shop:month`, `global:day`: what tells it from all others."""
         return budget_name(self.scope, self.id, self.period)
+
+
+def recorded(settings: msgspec.Struct, fields: Iterable[str]) -> dict[str, Any]:
+    """Some fields of what people have written, as a record holds them."""
+    values = {name: getattr(settings, name) for name in fields}
+    if values.get("limits") is not None:
+        values["limits"] = Limits(**msgspec.structs.asdict(values["limits"]))
+    return values
 
 
 def budget_name(scope: str, id: str, period: str) -> str:

@@ -12,7 +12,7 @@ from schemas.access import (
     BudgetSettings,
     BudgetTerms,
     KeySettings,
-    Limits,
+    LimitSettings,
     ModelPatterns,
     ProjectSettings,
     TeamSettings,
@@ -226,7 +226,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     projects: dict[str, ProjectConfig] = {}
     teams: dict[str, TeamConfig] = {}
     budgets: tuple[BudgetSettings, ...] = ()
-    tiers: dict[str, Limits] = {}
+    tiers: dict[str, LimitSettings] = {}
     metrics_require_key: bool = False
     call_deadline: Seconds = 600.0
     drain: Seconds = 10.0

@@ -9,7 +9,7 @@ import msgspec
 
 from ingress.admin.mistakes import mistake
 from ingress.routing import shown
-from schemas.access import Id
+from schemas.access import Id, recorded
 from schemas.errors import InvalidRequest
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -29,12 +29,12 @@ def given(body: bytes, kind: type[msgspec.Struct]) -> dict[str, Any]:
     """
     fields = _fields(body)
     settings = _converted(fields, kind)
-    return {name: getattr(settings, name) for name in fields}
+    return recorded(settings, fields)
 
 
 def fields_of(settings: msgspec.Struct, kind: type[msgspec.Struct]) -> dict[str, Any]:
     """The fields that a `kind` has, of settings that may have more."""
-    return {name: getattr(settings, name) for name in kind.__struct_fields__}
+    return recorded(settings, kind.__struct_fields__)
 
 
 def invalid(path: str, says: str) -> InvalidRequest:

@@ -6,7 +6,7 @@ not change them.
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -22,6 +22,7 @@ from schemas.access import (
     Team,
     TeamSettings,
     budget_of,
+    recorded,
 )
 from schemas.config import Config, KeyPolicy
 
@@ -46,12 +47,15 @@ def configured(config: Config) -> Configured:
         keys[key_id] = _with_policy(Key(id=key_id), config.key_policies.get(key_id))
     for key_id, entry in config.keys.items():
         opens[entry.key] = key_id
-        keys[key_id] = Key(id=key_id, **_fields(entry, KeySettings))
+        keys[key_id] = Key(id=key_id, **recorded(entry, KeySettings.__struct_fields__))
     projects = {
-        id: Project(id=id, **_fields(entry, ProjectSettings))
+        id: Project(id=id, **recorded(entry, ProjectSettings.__struct_fields__))
         for id, entry in config.projects.items()
     }
-    teams = {id: Team(id=id, **_fields(entry, TeamSettings)) for id, entry in config.teams.items()}
+    teams = {
+        id: Team(id=id, **recorded(entry, TeamSettings.__struct_fields__))
+        for id, entry in config.teams.items()
+    }
     budgets = [budget_of(entry.scope, entry.id, entry, 0) for entry in config.budgets]
     budgets += _budgets("key", {id: entry.budgets for id, entry in config.keys.items()})
     budgets += _budgets("project", {id: entry.budgets for id, entry in config.projects.items()})
@@ -76,10 +80,6 @@ def _with_policy(key: Key, policy: KeyPolicy | None) -> Key:
         allowed_models=policy.allowed_models,
         limits=limits if policy.rate_limit_per_minute else None,
     )
-
-
-def _fields(entry: msgspec.Struct, settings: type[msgspec.Struct]) -> dict[str, Any]:
-    return {name: getattr(entry, name) for name in settings.__struct_fields__}
 
 
 def _budgets(scope: BudgetScope, terms: Mapping[str, Iterable[BudgetTerms]]) -> Iterable[Budget]:

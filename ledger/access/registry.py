@@ -6,6 +6,7 @@ are a few dozen megabytes, and there is nothing for the garbage collector to wal
 
 import logging
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from types import GenericAlias
 from typing import Any, Literal, NamedTuple, get_args, get_type_hints
 
@@ -146,16 +147,20 @@ class Registry:
         record = self._keys.get(key_id)
         return None if record is None else _decode_key(record)
 
-    def keys(self) -> Iterator[Key]:
-        """All keys: the configured ones, then the others in the order of their making.
+    def keys(self, after: str = "") -> Iterator[Key]:
+        """All keys, or those behind the one of an id: the configured ones, then the others in the
+        order of their making.
 
         May be read slowly: what is made meanwhile may be missing.
         """
-        yield from self.configured.keys.values()
-        for key_id in tuple(self._keys):
-            record = self._keys.get(key_id)
-            if record is not None and key_id not in self.configured.keys:
-                yield _decode_key(record)
+        ids = [
+            *self.configured.keys,
+            *(one for one in self._keys if one not in self.configured.keys),
+        ]
+        for key_id in islice(ids, ids.index(after) + 1 if after else 0, None):
+            key = self.key(key_id)
+            if key is not None:
+                yield key
 
     @property
     def key_count(self) -> int:

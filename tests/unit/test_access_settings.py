@@ -9,7 +9,7 @@ import pytest
 from compose.check import describe
 from ledger.access.configured import id_of
 from ledger.access.key_text import new_key
-from schemas.access import BudgetSettings, BudgetTerms, Limits
+from schemas.access import BudgetSettings, BudgetTerms, LimitSettings
 from schemas.config import (
     KeyConfig,
     ProjectConfig,
@@ -68,7 +68,7 @@ def test_keys_projects_teams_budgets_and_tiers_are_read() -> None:
         user="auth0|17",
         allowed_models=("gpt-*", "claude-3-sonnet"),
         tier="gold",
-        limits=Limits(requests_per_minute=60, concurrent=5),
+        limits=LimitSettings(requests_per_minute=60, concurrent=5),
         metadata={"owner": "anna", "since": "2026-01-01"},
         on_disconnect="drain",
         payloads="redacted",
@@ -87,7 +87,7 @@ def test_keys_projects_teams_budgets_and_tiers_are_read() -> None:
             scope="user", id="auth0|17", period="total", limit_usd=7.5, warning_threshold=0.5
         ),
     )
-    assert config.tiers == {"gold": Limits(requests_per_second=10, burst=20)}
+    assert config.tiers == {"gold": LimitSettings(requests_per_second=10, burst=20)}
     assert config.api_keys == ()
 
 
@@ -369,6 +369,7 @@ def test_the_description_has_all_of_it_and_no_secret_of_any_kind() -> None:
         "NEXUS_TARGET_URL": "https://hunter2:hunter2@api.example",
         "NEXUS_NATS_PASSWORD": "hunter2-bus",
         "NEXUS_NATS_NKEY_SEED": "hunter2-seed",
+        "NEXUS_NATS_TLS_CERT": "cert.pem",
         "NEXUS_NATS_TLS_KEY": "key.pem",
     }
     config, origins, notices = from_yaml(WHOLE, env)

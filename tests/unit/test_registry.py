@@ -15,6 +15,7 @@ from schemas.access import (
     BudgetSettings,
     BudgetTerms,
     Key,
+    Limits,
     Project,
     Secret,
     Team,
@@ -96,6 +97,27 @@ def test_keys_are_listed_in_the_order_of_their_making() -> None:
     )
     assert ids_of(registry) == ["key_z", "key_a"]
     assert registry.key_count == 2
+
+
+def test_a_list_may_begin_behind_any_key() -> None:
+    config = Config(keys={"web": KeyConfig(key="web-secret-16-chars")})
+    registry = Registry(configured(config))
+    for seq, name in enumerate(("key_a", "key_b"), 1):
+        registry.take(sample.stored(seq, sample.key_created(a_key(name))))
+    assert [key.id for key in registry.keys("web")] == ["key_a", "key_b"]
+    assert [key.id for key in registry.keys("key_a")] == ["key_b"]
+    assert list(registry.keys("key_b")) == []
+
+
+def test_what_a_newer_version_says_beside_hinders_no_revocation() -> None:
+    key = a_key(limits=Limits(burst=5), revoked_at=moment(NOON))
+    written = msgspec.json.decode(encode_event(sample.key_revoked(key)))
+    written["record"]["limits"]["images_per_minute"] = 7
+    written["record"]["colour"] = "blue"
+    record = sample.stored(2, sample.key_revoked(key))
+    registry = registry_of(sample.key_created(a_key()))
+    registry.take(msgspec.structs.replace(record, data=msgspec.json.encode(written)))
+    assert registry.key(key.id) == key
 
 
 def test_a_list_that_is_read_slowly_bears_changes() -> None:

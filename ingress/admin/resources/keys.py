@@ -157,11 +157,9 @@ async def _some(desk: Desk, wanted: Callable[[Key], bool], after: str, limit: in
     if after and desk.registry.key(after) is None:
         raise bodies.invalid("after", "expected the id of a key, as `next` of the page before")
     keys: list[Key] = []
-    is_behind = not after
-    async for key in unhurried(desk.registry.keys()):
-        if is_behind and wanted(key):
+    async for key in unhurried(desk.registry.keys(after)):
+        if wanted(key):
             keys.append(key)
             if len(keys) == limit:
                 break
-        is_behind = is_behind or key.id == after
     return keys
