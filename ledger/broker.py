@@ -88,7 +88,14 @@ class _Broker(NatsBroker):
 
     async def _connect(self) -> Client:
         client = Client()
-        options: dict[str, Any] = {**self._connection_kwargs, "error_cb": self.errors.hear}
+
+        async def on_closed() -> None:
+            # It does not come back from an expiry by itself.
+            if client.last_error is not None:
+                await self.errors.hear(client.last_error)
+
+        own = {"error_cb": self.errors.hear, "closed_cb": on_closed}
+        options: dict[str, Any] = {**self._connection_kwargs, **own}
         if self.keys is not None and (pair := key_pair(self.keys)) is not None:
             jwt, key = pair
             options["signature_cb"] = self._sign

@@ -12,7 +12,7 @@ from ledger.login import BusRefused, Server
 from ledger.outbox import Outbox
 from ledger.protocol import Message, header_block
 from ledger.pulse import Pulse
-from ledger.refusals import explained, forbidden, is_final
+from ledger.refusals import explained, forbidden
 from ledger.replies import NoResponders, Replies, RequestTimeout, arrived, within
 from ledger.wire import Disconnected, Wire
 from schemas.config import MEGABYTE, BusConfig
@@ -273,12 +273,13 @@ class Connection:
         self._pulse.on_pong()
 
     def on_error(self, text: str) -> None:
-        if not is_final(text):
+        what = forbidden(text)
+        if what is None:
+            # Where it also ends the connection, the next login shows whether that is for good.
             log.warning("the bus says: %s", text)
             return
         reason = explained(self._name, text)
-        what = forbidden(text)
-        if what is None or not self._replies.refuse(what, BusRefused(reason)):
+        if not self._replies.refuse(what, BusRefused(reason)):
             self._fatal(reason)
 
     def on_writable(self) -> None:

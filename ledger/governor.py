@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 import msgspec
 from faststream import FastStream
 from faststream.nats import NatsBroker, NatsResponse
-from nats.errors import ConnectionReconnectingError
+from nats.errors import ConnectionClosedError, ConnectionReconnectingError
 
 from ledger import checkpoint
 from ledger.access.feed import Feed
@@ -260,7 +260,7 @@ async def run_governor(
     app = FastStream(broker, lifespan=lifespan, after_startup=[after_startup], logger=log)
     try:
         await app.run(log_level=logging.DEBUG)
-    except* ConnectionReconnectingError:
+    except* (ConnectionReconnectingError, ConnectionClosedError):
         log.warning("the bus was away while stopping")
     if troubles:
         raise BusRefused(troubles[0])

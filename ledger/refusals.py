@@ -4,7 +4,7 @@ import re
 from typing import NamedTuple
 
 _FORBIDDEN = re.compile(r'permissions violation for (publish|subscription) to "([^"]*)"', re.I)
-_UNKNOWN = re.compile("authorization violation|authentication|tls required", re.I)
+_UNKNOWN = re.compile("authorization (violation|failed)|authentication|tls required", re.I)
 
 
 class Forbidden(NamedTuple):

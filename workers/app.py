@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from faststream import FastStream
-from nats.errors import ConnectionReconnectingError
+from nats.errors import ConnectionClosedError, ConnectionReconnectingError
 
 from ledger.beats import Beats
 from ledger.broker import broker
@@ -177,7 +177,7 @@ async def run_worker(
     troubles: list[str] = []
     try:
         await create_worker(config, pools, clock, on_ready, troubles.append).run()
-    except* ConnectionReconnectingError:
+    except* (ConnectionReconnectingError, ConnectionClosedError):
         log.warning("the bus was away while stopping")
     if troubles:
         raise BusRefused(troubles[0])

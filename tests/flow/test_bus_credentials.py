@@ -4,10 +4,12 @@ import asyncio
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from nats.errors import ConnectionClosedError
 
 from compose import setup
 from ledger import permissions
@@ -143,7 +145,7 @@ def accounts(folder: Path) -> str:
     )
 
 
-def user_jwt(role: str, pair: Pair) -> str:
+def user_jwt(role: str, pair: Pair, **claims: int) -> str:
     """A user's JWT with the permissions of a role."""
     unlimited = {"subs": -1, "data": -1, "payload": -1}
     nats: dict[str, object] = {"type": "user", **unlimited}
@@ -152,7 +154,7 @@ def user_jwt(role: str, pair: Pair) -> str:
         nats["pub"] = {"allow": list(own.publish)}
         nats["sub"] = {"allow": list(own.subscribe)}
         nats["resp"] = {"max": 1, "ttl": 60_000_000_000}
-    return ACCOUNT.claim(pair, role, nats)
+    return ACCOUNT.claim(pair, role, nats, **claims)
 
 
 async def test_credentials_of_an_account(tmp_path: Path) -> None:
@@ -185,6 +187,35 @@ async def test_credentials_may_be_renewed_while_we_run(tmp_path: Path) -> None:
             await back.wait()
         await connection.flush()
     await connection.close()
+
+
+async def test_credentials_that_expire_end_what_cannot_renew_them(tmp_path: Path) -> None:
+    file = tmp_path / "worker.creds"
+    file.write_text(creds(user_jwt("operator", ALICE, exp=int(time.time()) + 2), ALICE))
+    reasons: list[str] = []
+    heard = asyncio.Event()
+    back = asyncio.Event()
+
+    def on_fatal(reason: str) -> None:
+        reasons.append(reason)
+        heard.set()
+
+    with server_with(accounts(tmp_path), tmp_path) as port:
+        config = BusConfig(url=f"nats://127.0.0.1:{port}", creds=str(file))
+        connection = await Connection.connect(config, name="worker", on_fatal=on_fatal)
+        connection.on_reconnect(back.set)
+        worker = broker(config, role="worker", on_fatal=on_fatal)
+        await worker.start()
+        file.write_text(creds(user_jwt("operator", ALICE), ALICE))
+        async with asyncio.timeout(10):
+            await heard.wait()
+            await back.wait()
+        await connection.flush()
+        await connection.close()
+        with pytest.raises(ConnectionClosedError):
+            await worker.stop()
+    (reason,) = reasons
+    assert "does not accept who we are as worker (user authentication expired)" in reason
 
 
 def test_a_role_works_with_the_credentials_of_its_user(tmp_path: Path) -> None:
