@@ -31,7 +31,9 @@ from schemas.access import Team
 from schemas.config import BusConfig, Config, ProviderConfig, QueueConfig
 from schemas.events import encode_event
 from tests import sample_events as sample
+from tests.cluster import Cluster
 from tests.foreign_nats import server_with
+from tests.upstream import Reply, chat_answer, json_reply
 
 ROOT = Path(__file__).parents[2]
 PROVIDERS = {"mock": ProviderConfig(dialect="mock")}
@@ -337,6 +339,26 @@ async def test_an_answer_goes_to_an_inbox_and_nowhere_else(set_up: NatsServer) -
     kept = await messages(set_up)
     assert (kept["WORK"], kept["LEDGER"]) == (1, 0)
     assert forbidden == []
+
+
+async def test_a_worker_tells_only_an_inbox_that_it_runs_a_call(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+    async with Cluster(tmp_path) as cluster:
+        reply = json_reply(chat_answer("Hello"))
+        cluster.upstream.script(Reply(headers=reply.headers, before=(gate,), steps=reply.steps))
+        asking = asyncio.create_task(cluster.ask("hi", app="one"))
+        await cluster.upstream.request()
+        (start,) = await cluster.events("one")
+        question = subjects.running(start.call_id)
+        async with as_user(cluster.bus, "worker") as other:
+            other.publish(question, b"", reply="ledger.worker.=.model.request.complete")
+            other.publish(question, b"", reply=subjects.api("STREAM.PURGE", subjects.WORK))
+            assert (await other.request(question)).data == b"yes"
+        assert await cluster.jobs() == 1
+        gate.set()
+        assert (await asking).status_code == 200
+        events = await cluster.settled()
+        assert (await messages(cluster.bus))[subjects.LEDGER] == len(events)
 
 
 async def test_a_copy_that_the_server_was_made_to_write_is_nobodys_event(
