@@ -26,7 +26,7 @@ from compose.supervisor import Stage, StartFailed, Supervisor
 from ledger.connection import BusRefused, Disconnected
 from ledger.permissions import MONITOR
 from ledger.streams import BusNotReady
-from schemas.config import BusConfig, Config
+from schemas.config import Config
 
 Durability = Literal["normal", "strict"]
 
@@ -114,7 +114,8 @@ class _Bus:
 
     def start(self) -> None:
         self.server.start()
-        config = structs.replace(self._config, bus=BusConfig(url=self.server.url))
+        bus = structs.replace(self._config.bus, url=self.server.url)
+        config = structs.replace(self._config, bus=bus)
         try:
             setup.prepare(config)
         except (Disconnected, BusRefused, BusNotReady) as error:
