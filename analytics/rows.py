@@ -13,7 +13,8 @@ import msgspec
 
 from schemas import subjects
 from schemas.errors import ErrorInfo
-from schemas.events import WRITERS, LedgerEvent, Outcome, Terminal, decode_event, type_of
+from schemas.event import type_of
+from schemas.events import WRITERS, LedgerEvent, Outcome, Terminal, decode_event
 from schemas.usage import Usage
 
 COLUMNS = {

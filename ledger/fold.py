@@ -10,7 +10,8 @@ from ledger.open_calls import OpenCalls
 from ledger.reader import Stored
 from ledger.telemetry import Telemetry
 from schemas import subjects
-from schemas.events import WRITERS, LedgerEvent, decode_event, type_of
+from schemas.event import type_of
+from schemas.events import WRITERS, LedgerEvent, decode_event
 
 log = logging.getLogger("nexus.governor")
 

@@ -8,7 +8,9 @@ from ledger.connection import Connection, Message
 from ledger.publisher import PubAck, Publisher
 from ledger.reader import Stored, Unreadable, read_at, read_last, read_subject, stored
 from schemas import subjects
-from schemas.events import AccessEvent, Event, encode_event, type_of
+from schemas.access_events import AccessEvent
+from schemas.event import Event, type_of
+from schemas.events import encode_event
 
 log = logging.getLogger("nexus.ledger")
 

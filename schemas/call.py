@@ -49,6 +49,9 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     lies in the object store under `body_ref` instead. Times are nanoseconds since 1970 UTC.
     `headers` are client headers to pass on; they never carry a credential of ours. `credentials`
     are the client's own keys by provider, each sealed for this call and provider.
+
+    `hold_nano` is reserved in each of `accounts` by `holder`. `prompt_estimate` is in tokens,
+    `alert_nano` the cost above which the client wants an alert.
     """
 
     id: str
@@ -69,6 +72,12 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     headers: dict[str, str] = {}
     credentials: dict[str, bytes] = {}
     trace: str = ""
+    accounts: tuple[str, ...] = ()
+    holder: str = ""
+    hold_nano: int = 0
+    prompt_estimate: int = 0
+    alert_nano: int | None = None
+    tracking_id: str = ""
 
     @property
     def target(self) -> Target:

@@ -10,33 +10,53 @@ from typing import Any
 
 import msgspec
 
-from schemas.access import Budget, Key, Project, Team
+from schemas.access_events import (
+    AccessEvent,
+    BudgetRemoved,
+    BudgetSet,
+    KeyCreated,
+    KeyRevoked,
+    KeyRotated,
+    KeyUpdated,
+    ProjectRemoved,
+    ProjectSet,
+    TeamRemoved,
+    TeamSet,
+)
+from schemas.budget_events import (
+    BudgetExceeded,
+    BudgetReset,
+    BudgetWarning,
+    CostAlert,
+    GovernorStarted,
+    HoldTaken,
+    LeaseExpired,
+    LeaseGranted,
+    LeaseReturned,
+)
 from schemas.call import Call, Tenant
 from schemas.errors import ErrorInfo
+from schemas.event import Event, type_of
 from schemas.frames import Failure, Fence, Finish
 from schemas.ids import Clock, rfc3339
 from schemas.money import usd as to_usd
 from schemas.usage import Cost, Usage
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="event_type"):
-    """What every event has: its own id, UTC time with microseconds, version, and whose it is."""
+class CallEvent(Event, frozen=True):
+    """What every event of a call has: the accounts it is charged to, for ever those that were
+    named at its start."""
 
-    event_id: str
-    time: str
-    v: int
-    call_id: str = ""
-    key_id: str = ""
-    project: str = ""
-    team: str = ""
-    user: str = ""
-    app: str = ""
-    model: str = ""
-    provider: str = ""
+    accounts: tuple[str, ...] = ()
 
 
-class RequestStart(Event, frozen=True, tag="model.request.start"):
-    """A call was admitted; it will have exactly one end. `deadline` is UTC like `time`."""
+class RequestStart(CallEvent, frozen=True, tag="model.request.start"):
+    """A call was admitted; it will have exactly one end. `deadline` is UTC like `time`.
+
+    `hold_nano` is what `holder` (an ingress) reserved for it in each of its accounts, out of what
+    the governor had leased to it. `tracking_id` is the client's own name for it; `alert_nano` the
+    cost above which the client wants an alert.
+    """
 
     operation: str = "chat"
     dialect: str = "openai"
@@ -46,9 +66,13 @@ class RequestStart(Event, frozen=True, tag="model.request.start"):
     deadline: str = ""
     ingress: str = ""
     body_bytes: int = 0
+    holder: str = ""
+    hold_nano: int = 0
+    alert_nano: int | None = None
+    tracking_id: str = ""
 
 
-class StreamingStart(Event, frozen=True, tag="model.streaming.start"):
+class StreamingStart(CallEvent, frozen=True, tag="model.streaming.start"):
     """The first token of a stream arrived at the worker."""
 
     engine: str = ""
@@ -56,11 +80,12 @@ class StreamingStart(Event, frozen=True, tag="model.streaming.start"):
     ttfb_ms: float = 0.0
 
 
-class Outcome(Event, frozen=True):
+class Outcome(CallEvent, frozen=True):
     """What one attempt used and cost, and how long it took; shared by all that end something.
 
     `billed_to` is `client` where the client's own key paid the provider: such a cost is on nobody
-    else's bill. Empty is the gateway's key.
+    else's bill. Empty is the gateway's key. `prompt_estimate` is how many prompt tokens the gateway
+    had expected, to learn from.
     """
 
     engine: str = ""
@@ -80,6 +105,7 @@ class Outcome(Event, frozen=True):
     ttfb_ms: float | None = None
     network_ms: float | None = None
     billed_to: str = ""
+    prompt_estimate: int = 0
 
 
 class RequestComplete(Outcome, frozen=True, tag="model.request.complete"):
@@ -127,67 +153,6 @@ class AttemptLate(Outcome, frozen=True, tag="model.attempt.late"):
     corrects: int = 0
 
 
-class AccessEvent(Event, frozen=True):
-    """A change of who may call. Those events carry the whole new record, so that the newest one
-    says all; `by` is the key id of who made the change."""
-
-    by: str = ""
-
-
-class KeyEvent(AccessEvent, frozen=True, kw_only=True):
-    """A virtual key after a change; the tenant fields are the key's own."""
-
-    record: Key
-
-
-class KeyCreated(KeyEvent, frozen=True, tag="access.key.created"):
-    """A key was made."""
-
-
-class KeyUpdated(KeyEvent, frozen=True, tag="access.key.updated"):
-    """Its settings were changed."""
-
-
-class KeyRotated(KeyEvent, frozen=True, tag="access.key.rotated"):
-    """It has a new secret; the old ones end after their grace."""
-
-
-class KeyRevoked(KeyEvent, frozen=True, tag="access.key.revoked"):
-    """It opens nothing any more, for ever."""
-
-
-class ProjectSet(AccessEvent, frozen=True, kw_only=True, tag="access.project.set"):
-    """A project was set up or changed."""
-
-    record: Project
-
-
-class ProjectRemoved(AccessEvent, frozen=True, tag="access.project.removed"):
-    """A project's settings are gone; `project` names it."""
-
-
-class TeamSet(AccessEvent, frozen=True, kw_only=True, tag="access.team.set"):
-    """A team was set up or changed."""
-
-    record: Team
-
-
-class TeamRemoved(AccessEvent, frozen=True, tag="access.team.removed"):
-    """A team's settings are gone; `team` names it."""
-
-
-class BudgetSet(AccessEvent, frozen=True, kw_only=True, tag="access.budget.set"):
-    """A budget was set up or changed."""
-
-    record: Budget
-
-
-class BudgetRemoved(AccessEvent, frozen=True, tag="access.budget.removed"):
-    """A budget is gone; `name` is that of its record."""
-
-    name: str = ""
-
-
 LedgerEvent = (
     RequestStart
     | StreamingStart
@@ -209,6 +174,15 @@ LedgerEvent = (
     | TeamRemoved
     | BudgetSet
     | BudgetRemoved
+    | LeaseGranted
+    | LeaseReturned
+    | LeaseExpired
+    | HoldTaken
+    | BudgetReset
+    | GovernorStarted
+    | BudgetWarning
+    | BudgetExceeded
+    | CostAlert
 )
 Terminal = RequestComplete | RequestFailed | RequestCancelled | RequestRejected | RequestLost
 
@@ -221,11 +195,6 @@ class _Head(msgspec.Struct):
 
 
 _decode_head = msgspec.json.Decoder(_Head).decode
-
-
-def type_of(event: Event | type[Event]) -> str:
-    """`model.request.start` and so on."""
-    return str(event.__struct_config__.tag)
 
 
 KNOWN_TYPES: dict[str, type[Event]] = {
@@ -251,6 +220,15 @@ KNOWN_TYPES: dict[str, type[Event]] = {
         TeamRemoved,
         BudgetSet,
         BudgetRemoved,
+        LeaseGranted,
+        LeaseReturned,
+        LeaseExpired,
+        HoldTaken,
+        BudgetReset,
+        GovernorStarted,
+        BudgetWarning,
+        BudgetExceeded,
+        CostAlert,
     )
 }
 ACCESS_TYPES = frozenset(
@@ -262,6 +240,7 @@ WRITERS: dict[str, frozenset[str]] = {
             "model.request.start",
             "model.request.rejected",
             "model.request.cancelled",
+            "model.budget.exceeded",
             *ACCESS_TYPES,
         }
     ),
@@ -276,7 +255,19 @@ WRITERS: dict[str, frozenset[str]] = {
             "model.attempt.late",
         }
     ),
-    "governor": frozenset({"model.request.lost"}),
+    "governor": frozenset(
+        {
+            "model.request.lost",
+            "budget.lease.granted",
+            "budget.lease.returned",
+            "budget.lease.expired",
+            "budget.hold.taken",
+            "budget.reset",
+            "governor.started",
+            "model.budget.warning",
+            "model.cost.alert",
+        }
+    ),
 }
 
 
@@ -306,7 +297,12 @@ def of_tenant(tenant: Tenant) -> dict[str, str]:
 
 def of_call(call: Call) -> dict[str, Any]:
     """The fields that every later event of a call repeats, so that each stands alone."""
-    return {"call_id": call.id, "model": call.model, **of_tenant(call.tenant)}
+    return {
+        "call_id": call.id,
+        "model": call.model,
+        "accounts": call.accounts,
+        **of_tenant(call.tenant),
+    }
 
 
 def new_of_call(call: Call, clock: Clock) -> dict[str, Any]:
@@ -357,6 +353,7 @@ def terminal_event(call: Call, end: Finish | Failure) -> Terminal:
         "ttfb_ms": end.timings.first_byte,
         "network_ms": end.timings.network,
         "billed_to": billed_to(call, end.provider),
+        "prompt_estimate": call.prompt_estimate,
     }
     if isinstance(end, Finish):
         return RequestComplete(**fields, finish_reason=end.finish_reason)
@@ -381,6 +378,10 @@ def start_event(call: Call, event_id: str, now_ns: int) -> RequestStart:
         deadline=rfc3339(call.deadline_ns),
         ingress=call.ingress,
         body_bytes=len(call.body),
+        holder=call.holder,
+        hold_nano=call.hold_nano,
+        alert_nano=call.alert_nano,
+        tracking_id=call.tracking_id,
     )
 
 

@@ -17,7 +17,8 @@ from ledger.reader import read_subject
 from ledger.streams import ensure
 from schemas import subjects
 from schemas.config import BusConfig, Config
-from schemas.events import Event, RequestLost, decode_event
+from schemas.event import Event
+from schemas.events import RequestLost, decode_event
 from tests.sample_events import writer_of
 
 ROLE = """

@@ -5,13 +5,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, get_args
 
-from schemas.events import (
-    Event,
-    Outcome,
-    RequestCancelled,
-    RequestComplete,
-    Terminal,
-)
+from schemas.event import Event
+from schemas.events import Outcome, RequestCancelled, RequestComplete, Terminal
 from tests.warehouse import Warehouse
 
 Key = tuple[int, str, str, str, str, str]

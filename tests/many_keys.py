@@ -8,7 +8,7 @@ from ledger.log import Ledger
 from ledger.publisher import PubAck, Publisher
 from ledger.secret import ServerSecret
 from schemas.access import Key, Secret, moment
-from schemas.events import KeyCreated
+from schemas.access_events import KeyCreated
 from schemas.ids import Clock, rfc3339
 
 PROJECTS = 200

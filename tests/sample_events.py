@@ -10,21 +10,25 @@ import msgspec
 from ledger.reader import Stored
 from schemas import subjects
 from schemas.access import Budget, Key, Project, Secret, Team, moment
-from schemas.errors import ErrorInfo
-from schemas.events import (
+from schemas.access_events import (
     AccessEvent,
-    AttemptAbandoned,
-    AttemptFailed,
-    AttemptLate,
     BudgetRemoved,
     BudgetSet,
-    Event,
     KeyCreated,
     KeyRevoked,
     KeyRotated,
     KeyUpdated,
     ProjectRemoved,
     ProjectSet,
+    TeamRemoved,
+    TeamSet,
+)
+from schemas.errors import ErrorInfo
+from schemas.event import Event, type_of
+from schemas.events import (
+    AttemptAbandoned,
+    AttemptFailed,
+    AttemptLate,
     RequestCancelled,
     RequestComplete,
     RequestFailed,
@@ -32,10 +36,7 @@ from schemas.events import (
     RequestRejected,
     RequestStart,
     StreamingStart,
-    TeamRemoved,
-    TeamSet,
     encode_event,
-    type_of,
 )
 from schemas.ids import rfc3339
 from schemas.usage import Usage

@@ -25,7 +25,8 @@ from analytics.rows import Record
 from analytics.store import READING, WRITING, Database, Store
 from schemas import subjects
 from schemas.config import BusConfig, Config
-from schemas.events import Event, encode_event, type_of
+from schemas.event import Event, type_of
+from schemas.events import encode_event
 from schemas.ids import Clock
 from tests.sample_events import NOON, writer_of
 

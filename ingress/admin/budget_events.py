@@ -9,8 +9,8 @@ import msgspec
 from ingress.admin.desk import Author, Desk, declared, missing
 from ledger.access.registry import Registry
 from schemas.access import Budget, BudgetScope, BudgetTerms, budget_name, budget_of
+from schemas.access_events import BudgetRemoved, BudgetSet
 from schemas.errors import InvalidRequest
-from schemas.events import BudgetRemoved, BudgetSet
 
 # There are four periods, and one budget for each at most.
 Budgets = Annotated[tuple[BudgetTerms, ...], msgspec.Meta(max_length=4)]

@@ -18,9 +18,10 @@ from ledger.access.feed import Feed
 from ledger.access.registry import Registry
 from ledger.secret import ServerSecret
 from schemas.access import Budget, BudgetScope, moment
+from schemas.access_events import AccessEvent
 from schemas.config import Config
 from schemas.errors import InvalidRequest, NotFound, Unavailable
-from schemas.events import AccessEvent, type_of
+from schemas.event import type_of
 from schemas.ids import Clock, rfc3339
 
 log = logging.getLogger("nexus.admin")

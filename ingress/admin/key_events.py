@@ -11,8 +11,8 @@ from ingress.admin.views import status_of
 from ingress.routing import shown
 from ledger.access.registry import Registry
 from schemas.access import Key, Secret
+from schemas.access_events import KeyCreated, KeyRevoked, KeyRotated, KeyUpdated
 from schemas.errors import InvalidRequest
-from schemas.events import KeyCreated, KeyRevoked, KeyRotated, KeyUpdated
 
 _MOST_SECRETS = 10
 

@@ -10,8 +10,9 @@ from ledger.log import Ledger
 from ledger.publisher import Refused, Unresolved
 from ledger.reader import Stored, Unreadable
 from schemas import subjects
+from schemas.access_events import AccessEvent
 from schemas.errors import Unavailable
-from schemas.events import AccessEvent, encode_event
+from schemas.events import encode_event
 from schemas.ids import Clock
 
 _WITHIN = 4.0

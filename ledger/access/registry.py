@@ -17,8 +17,7 @@ from ledger.checkpoint import digest_of
 from ledger.reader import Stored
 from schemas import subjects
 from schemas.access import Budget, Key, Period, Project, Secret, Team, budget_name
-from schemas.events import (
-    WRITERS,
+from schemas.access_events import (
     AccessEvent,
     BudgetRemoved,
     BudgetSet,
@@ -27,9 +26,9 @@ from schemas.events import (
     ProjectSet,
     TeamRemoved,
     TeamSet,
-    decode_event,
-    type_of,
 )
+from schemas.event import type_of
+from schemas.events import WRITERS, decode_event
 
 log = logging.getLogger("nexus.access")
 

@@ -9,7 +9,8 @@ import pytest
 
 from compose.nats_server import NatsServer
 from schemas import subjects
-from schemas.events import Event, decode_event
+from schemas.event import Event
+from schemas.events import decode_event
 from schemas.usage import Usage
 from tests.ledger_fold import fold, projected
 from tests.sample_events import (

@@ -24,9 +24,7 @@ from ledger.publisher import Publisher
 from ledger.reader import Stored, read_subject
 from ledger.secret import ServerSecret
 from schemas import subjects
-from schemas.config import BusConfig, Config
-from schemas.errors import Unavailable
-from schemas.events import (
+from schemas.access_events import (
     AccessEvent,
     BudgetSet,
     KeyCreated,
@@ -35,8 +33,10 @@ from schemas.events import (
     KeyUpdated,
     ProjectRemoved,
     ProjectSet,
-    decode_event,
 )
+from schemas.config import BusConfig, Config
+from schemas.errors import Unavailable
+from schemas.events import decode_event
 from schemas.ids import Clock
 from tests.flow.gateway import ADMIN, KEY, Gateway, message, refusal, running_gateway, until
 

@@ -18,7 +18,7 @@ from ledger.connection import Connection
 from schemas import subjects
 from schemas.config import BusConfig, Config
 from schemas.errors import NexusError, Unavailable
-from schemas.events import Event
+from schemas.event import Event
 from schemas.ids import Clock, rfc3339
 from tests.ledger_fold import fold, projected
 from tests.sample_events import complete, failed, start

@@ -20,7 +20,8 @@ from ledger.connection import NoResponders, RequestTimeout
 from ledger.governor import Governor
 from ledger.log import Follower, Truncated
 from schemas import subjects
-from schemas.events import Event, RequestLost
+from schemas.event import Event
+from schemas.events import RequestLost
 from schemas.ids import Clock
 from tests import sample_events as sample
 from tests.governed_bus import Bus, bus_at, governing, running, until

@@ -24,8 +24,8 @@ from ledger.connection import Connection
 from ledger.secret import ServerSecret
 from schemas import subjects
 from schemas.access import Key, Secret, moment
+from schemas.access_events import AccessEvent
 from schemas.config import BusConfig, Config
-from schemas.events import AccessEvent
 from schemas.ids import Clock
 from tests import sample_events as sample
 from tests.governed_bus import Bus, bus_at

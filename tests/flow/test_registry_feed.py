@@ -24,9 +24,9 @@ from ledger.secret import ServerSecret
 from ledger.streams import streams
 from schemas import subjects
 from schemas.access import Project
+from schemas.access_events import AccessEvent
 from schemas.config import BusConfig, Config
 from schemas.errors import InvalidRequest, Unavailable
-from schemas.events import AccessEvent
 from schemas.ids import Clock
 from tests import sample_events as sample
 from tests.cable import Cable

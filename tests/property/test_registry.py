@@ -10,17 +10,17 @@ from hypothesis import strategies as st
 from ledger.access.configured import configured
 from ledger.access.registry import Entry, Registry
 from schemas.access import Budget, Key, Limits, Project, Secret, Team
-from schemas.config import Config, KeyConfig, ProjectConfig
-from schemas.events import (
+from schemas.access_events import (
     BudgetRemoved,
     BudgetSet,
-    Event,
     KeyEvent,
     ProjectRemoved,
     ProjectSet,
     TeamRemoved,
     TeamSet,
 )
+from schemas.config import Config, KeyConfig, ProjectConfig
+from schemas.event import Event
 from tests import sample_events as sample
 from tests.sample_events import digest_of_text
 

@@ -35,9 +35,11 @@ from schemas.access import (
     Team,
     moment,
 )
+from schemas.access_events import AccessEvent
 from schemas.config import Config
 from schemas.errors import InvalidRequest, NexusError, NotFound
-from schemas.events import AccessEvent, encode_event, type_of
+from schemas.event import type_of
+from schemas.events import encode_event
 from schemas.ids import Clock
 
 SECOND = 1_000_000_000

@@ -21,7 +21,7 @@ from schemas.access import Key, Limits, Project, Secret, Team, moment
 from schemas.call import Tenant
 from schemas.config import Config, JwtConfig, KeyConfig, KeyPolicy, ProjectConfig
 from schemas.errors import Forbidden, NexusError, Unauthenticated, Unavailable
-from schemas.events import Event
+from schemas.event import Event
 from schemas.ids import Clock
 from tests import sample_events as sample
 from tests.ingress_doors import Known, authenticator

@@ -18,15 +18,9 @@ from ledger.fold import Fold
 from ledger.reader import Stored
 from schemas import subjects
 from schemas.access import Budget, Key, Project, Team
-from schemas.events import (
-    KNOWN_TYPES,
-    WRITERS,
-    AccessEvent,
-    Event,
-    decode_event,
-    encode_event,
-    type_of,
-)
+from schemas.access_events import AccessEvent
+from schemas.event import Event, type_of
+from schemas.events import KNOWN_TYPES, WRITERS, decode_event, encode_event
 
 FILES = sorted((Path(__file__).parents[1] / "golden" / "events").glob("*.json"))
 golden = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

@@ -19,7 +19,8 @@ from analytics.rows import COLUMNS, Record, columns_of, row_of
 from analytics.store import WRITING, Database, Store
 from schemas import subjects
 from schemas.errors import ErrorInfo
-from schemas.events import Event, Outcome, encode_event
+from schemas.event import Event
+from schemas.events import Outcome, encode_event
 from schemas.usage import Usage
 from tests.ledger_fold import fold, projected
 from tests.sample_events import (

@@ -22,7 +22,8 @@ from schemas.access import (
     moment,
 )
 from schemas.config import Config, KeyConfig, KeyPolicy, ProjectConfig, TeamConfig
-from schemas.events import Event, encode_event
+from schemas.event import Event
+from schemas.events import encode_event
 from tests import sample_events as sample
 from tests.sample_events import NOON, SECOND, a_key, digest_of_text
 

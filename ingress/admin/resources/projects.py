@@ -15,7 +15,7 @@ from ingress.admin.views import ProjectView, project_view
 from ingress.openapi import described
 from ledger.access.registry import Registry
 from schemas.access import Project, ProjectSettings
-from schemas.events import ProjectRemoved, ProjectSet
+from schemas.access_events import ProjectRemoved, ProjectSet
 
 
 class NewProject(ProjectSettings, frozen=True, kw_only=True):

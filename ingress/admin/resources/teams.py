@@ -15,7 +15,7 @@ from ingress.admin.views import TeamView, team_view
 from ingress.openapi import described
 from ledger.access.registry import Registry
 from schemas.access import Key, Team, TeamSettings
-from schemas.events import TeamRemoved, TeamSet
+from schemas.access_events import TeamRemoved, TeamSet
 
 
 class NewTeam(TeamSettings, frozen=True, kw_only=True):
