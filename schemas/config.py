@@ -144,8 +144,10 @@ class RouterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PricingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is charged on top of the providers' own prices."""
+    """What is charged on top of the providers' own prices, and whether a model without a known
+    price may be called by those who have a hard budget."""
 
+    unknown: Literal["allow", "refuse"] = "allow"
     markup_percent: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 0.0
 
 
@@ -204,7 +206,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `secret` is what virtual keys are hashed and clients' own keys are sealed with: the first one is
     used, all are understood. `key_policies` are by the id of a key in `api_keys`. With `target_url`
-    there is a provider `target`, for clients that come with a key of their own.
+    there is a provider `target`, for clients that come with a key of their own. The days of budgets
+    are those of `budget_zone`, a name such as `Europe/Berlin`.
     """
 
     host: str = "127.0.0.1"
@@ -226,6 +229,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     projects: dict[str, ProjectConfig] = {}
     teams: dict[str, TeamConfig] = {}
     budgets: tuple[BudgetSettings, ...] = ()
+    budget_zone: str = "UTC"
     tiers: dict[str, LimitSettings] = {}
     metrics_require_key: bool = False
     call_deadline: Seconds = 600.0

@@ -1,0 +1,1 @@
+"""Budgets that hold: accounts, leases and holds, decided by one governor."""
