@@ -41,6 +41,7 @@ from tests.upstream import Recorded, Upstream
 ROOT = Path(__file__).parents[1]
 KEY = "chaos-key"
 ADMIN = "chaos-admin-token"
+SECRET = "the same secret for all roles"
 ACK_WAIT = 2.0
 
 _FOREIGN = ("NEXUS_", "GATEWAY_", "UNIFIED_GATEWAY_", "ADMIN_", "HMAC_", "CONFIG_PATH", "PORT")
@@ -207,7 +208,7 @@ class Cluster:
 
     def process(self, name: str, argv: Sequence[str], *, bus: str) -> Role:
         """Any process that finds the bus and this code; it says that it is ready as a role does."""
-        role = Role(name, argv, {**_environment(bus), "ROLE_NAME": name})
+        role = Role(name, argv, self._environment(name, bus))
         self._roles.append(role)
         return role
 
@@ -224,8 +225,13 @@ class Cluster:
 
     def _loaded(self) -> Config:
         """The configuration as the roles see it."""
-        environ = {**_environment(self.bus.url), "ROLE_NAME": "test"}
+        environ = self._environment("test", self.bus.url)
         return configuration.load(str(self.config), environ, {}).config
+
+    def _environment(self, name: str, bus: str) -> dict[str, str]:
+        """What a process is told; a secret in the settings is not to be outdone by a variable."""
+        own = {} if "secret" in self._settings else {"NEXUS_SECRET": SECRET}
+        return {**_environment(bus), **own, "ROLE_NAME": name}
 
     def _configuration(self) -> dict[str, Any]:
         queue = {"ack_wait": ACK_WAIT, "in_progress_every": 0.4}
@@ -342,7 +348,6 @@ def _environment(bus: str) -> dict[str, str]:
         "NEXUS_NATS_URL": bus,
         "GATEWAY_API_KEYS": KEY,
         "ADMIN_TOKEN": ADMIN,
-        "NEXUS_SECRET": "the same secret for all roles",
     }
 
 
