@@ -71,7 +71,7 @@ async def test_a_directory_of_the_time_before_users_keeps_its_streams(tmp_path: 
         f'jetstream {{ store_dir: "{folder / "store"}" }}\n'
         "authorization { user: nexus, password: old-password }\n"
     )
-    old = subprocess.Popen(
+    old = subprocess.Popen(  # noqa: ASYNC220 - it is waited for below
         [str(find_binary()), "-c", str(folder / "old.conf")], stderr=subprocess.DEVNULL
     )
     ports = folder / f"nats-server_{old.pid}.ports"

@@ -29,6 +29,7 @@ from schemas.access import (
     Key,
     KeySettings,
     Limits,
+    LimitSettings,
     Project,
     ProjectSettings,
     Secret,
@@ -322,7 +323,7 @@ def test_a_body_that_is_no_json_object(body: bytes, code: str) -> None:
 
 
 def test_a_tier_is_built_in_or_configured() -> None:
-    config = Config(tiers={"gold": Limits()})
+    config = Config(tiers={"gold": LimitSettings()})
     for tier in ("", "free", "pro", "enterprise", "gold"):
         checks.known_tier(tier, config)
     with pytest.raises(InvalidRequest, match="one of free, pro, enterprise, gold"):

@@ -17,7 +17,7 @@ from ingress.jwks import Jwks
 from ingress.tokens import Tokens
 from ledger.access.configured import configured
 from ledger.access.registry import Registry
-from schemas.access import Limits
+from schemas.access import Limits, LimitSettings
 from schemas.config import Config, JwtConfig, ProjectConfig, TeamConfig
 from schemas.errors import NexusError, Unauthenticated, Unavailable
 from schemas.ids import Clock
@@ -270,7 +270,9 @@ async def test_the_short_secret_of_the_examples_works() -> None:
     ],
 )
 async def test_what_the_rules_allow_is_accepted(said: dict[str, Any]) -> None:
-    principal = await enter(door(STRICT, tiers={"house": Limits(concurrent=1)}), signed(said))
+    principal = await enter(
+        door(STRICT, tiers={"house": LimitSettings(concurrent=1)}), signed(said)
+    )
     assert principal.tenant.user == said["sub"]
     assert principal.models == ((("gpt-4o", "claude-*"),) if "models" in said else ())
 
@@ -298,7 +300,7 @@ async def test_project_and_team_add_what_they_say() -> None:
                 team="web", allowed_models=("gpt-*",), tier="pro", payloads="redacted"
             )
         },
-        teams={"web": TeamConfig(allowed_models=("*-mini",), limits=Limits(concurrent=3))},
+        teams={"web": TeamConfig(allowed_models=("*-mini",), limits=LimitSettings(concurrent=3))},
     )
     principal = await enter(keys, signed(claims(project="shop", models="gpt-4*")))
     assert principal.tenant.team == "web"
