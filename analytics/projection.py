@@ -9,13 +9,17 @@ from collections.abc import Iterable, Sequence
 
 from analytics.migrate import SEGMENT
 from analytics.rollups import ROLLUPS
-from analytics.rows import COLUMNS, OUTCOME_TYPES, TERMINAL_TYPES, Record, columns_of
+from analytics.rows import CALL_TYPES, COLUMNS, OUTCOME_TYPES, TERMINAL_TYPES, Record, columns_of
 from analytics.store import Store
 
 # Raise it when a rollup's SQL or the reading of an event changes: recomputed rows then win.
-PROJECTION_VERSION = 1
+PROJECTION_VERSION = 2
 
-_KINDS = {"outcomes": list(OUTCOME_TYPES), "terminals": list(TERMINAL_TYPES)}
+_KINDS = {
+    "calls": list(CALL_TYPES),
+    "outcomes": list(OUTCOME_TYPES),
+    "terminals": list(TERMINAL_TYPES),
+}
 
 # Whichever order the events arrive in, adding one can only turn more of them into repeats.
 _REPEATS = """

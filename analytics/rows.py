@@ -12,9 +12,10 @@ from typing import Any, NamedTuple, get_args
 import msgspec
 
 from schemas import subjects
+from schemas.budget_events import LeaseGranted, LeaseReturned
 from schemas.errors import ErrorInfo
 from schemas.event import type_of
-from schemas.events import WRITERS, LedgerEvent, Outcome, Terminal, decode_event
+from schemas.events import WRITERS, CallEvent, LedgerEvent, Outcome, Terminal, decode_event
 from schemas.usage import Usage
 
 COLUMNS = {
@@ -51,6 +52,10 @@ COLUMNS = {
     "cache_savings_nano": "Int64",
     "price_id": "LowCardinality(String)",
     "billed_to": "LowCardinality(String)",
+    "accounts": "Array(String)",
+    "holder": "LowCardinality(String)",
+    "hold_nano": "Int64",
+    "prompt_estimate": "Int64",
     "latency_ms": "Nullable(Float64)",
     "ttfb_ms": "Nullable(Float64)",
     "network_ms": "Nullable(Float64)",
@@ -68,6 +73,7 @@ COLUMNS = {
 }
 TERMINAL_TYPES = tuple(type_of(kind) for kind in get_args(Terminal))
 OUTCOME_TYPES = tuple(type_of(kind) for kind in get_args(LedgerEvent) if issubclass(kind, Outcome))
+CALL_TYPES = tuple(type_of(kind) for kind in get_args(LedgerEvent) if issubclass(kind, CallEvent))
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -80,6 +86,7 @@ _BLANK_OF_TYPE: dict[str, Any] = {
     "Int64": 0,
     "Bool": False,
     "Array(Int64)": (),
+    "Array(String)": (),
 }
 _BLANK: dict[str, Any] = {
     name: None if kind.startswith("Nullable") else _BLANK_OF_TYPE.get(kind, "")
@@ -160,6 +167,9 @@ def _fields(event: LedgerEvent) -> dict[str, Any]:
     row["ts"] = _time(event.time)
     if isinstance(event, Outcome) and event.usage is not None:
         row |= {name: getattr(event.usage, kind) for kind, name in _TOKENS}
+    if isinstance(event, LeaseGranted | LeaseReturned):
+        moved = (account for movement in event.movements for account in movement.amounts)
+        row["accounts"] = tuple(dict.fromkeys(moved))
     row |= _of_error(getattr(event, "error", None))
     for name in _INTEGERS:
         if (row.get(name) or 0) not in _INT64:

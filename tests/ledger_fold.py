@@ -61,6 +61,41 @@ def fold(ledger: Iterable[tuple[int, Event]]) -> dict[Key, dict[str, int]]:
     return {key: {name: total[name] for name in MEASURES} for key, total in totals.items()}
 
 
+def spent(ledger: Iterable[tuple[int, Event]]) -> dict[str, tuple[int, int, int]]:
+    """(nano-dollars, calls that ended, events without a known cost) by account."""
+    totals: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    seen: set[tuple[str, str]] = set()
+    ended: set[str] = set()
+    for _, event in sorted(ledger, key=lambda one: one[0]):
+        if not isinstance(event, Outcome):
+            continue
+        is_end = isinstance(event, get_args(Terminal)) and event.call_id not in ended
+        if is_end and event.call_id:
+            ended.add(event.call_id)
+        if event.call_id and (event.call_id, event.event_id) in seen:
+            is_end, cost, unpriced = False, 0, 0
+        else:
+            is_ours = event.billed_to != "client"
+            cost = (event.cost_nano or 0) * is_ours
+            unpriced = is_ours and event.usage_status != "unknown" and event.cost_nano is None
+        seen.add((event.call_id, event.event_id))
+        for account in event.accounts:
+            total = totals[account]
+            total[0] += cost
+            total[1] += is_end
+            total[2] += unpriced
+    return {account: (total[0], total[1], total[2]) for account, total in totals.items()}
+
+
+async def projected_spend(warehouse: Warehouse) -> dict[str, tuple[int, int, int]]:
+    """The same from the rollup."""
+    rows: list[Any] = await warehouse.rows(
+        "select account, sum(spent_nano), sum(requests), sum(unpriced) "
+        "from budget_spend final group by account"
+    )
+    return {account: (int(cost), int(ended), int(dark)) for account, cost, ended, dark in rows}
+
+
 async def projected(warehouse: Warehouse) -> dict[Key, dict[str, int]]:
     """The same from the rollup."""
     sums = ", ".join(f"sum({name})" for name in MEASURES)

@@ -40,6 +40,6 @@ from
         ends and event_type = 'model.request.complete' as completes
     from events final
     where seq >= {low:UInt64} and seq < {high:UInt64} and parked = ''
-        and not startsWith(event_type, 'access.')
+        and event_type in {calls:Array(String)}
 )
 group by hour, project, key_id, team, model, provider
