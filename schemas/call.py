@@ -51,7 +51,9 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     are the client's own keys by provider, each sealed for this call and provider.
 
     `hold_nano` is reserved in each of `accounts` by `holder`. `prompt_estimate` is in tokens,
-    `alert_nano` the cost above which the client wants an alert.
+    `alert_nano` the cost above which the client wants an alert. `admitted_ns` is when the ledger
+    had acknowledged the call's start (0: not said); `hold_used` says that an attempt may have cost
+    something since the last hold, so that a further one takes its own.
     """
 
     id: str
@@ -78,6 +80,8 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     prompt_estimate: int = 0
     alert_nano: int | None = None
     tracking_id: str = ""
+    admitted_ns: int = 0
+    hold_used: bool = False
 
     @property
     def target(self) -> Target:

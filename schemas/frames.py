@@ -52,12 +52,17 @@ class Chunk(msgspec.Struct, frozen=True, array_like=True, tag="c"):
 
 
 class Moved(msgspec.Struct, frozen=True, array_like=True, tag="m"):
-    """The call goes on at target `at` of its plan, in another pool; no byte has gone out yet."""
+    """The call goes on at target `at` of its plan; no byte has gone out yet.
+
+    That target is in another pool, or in this one when the worker gave the job back: every attempt
+    so far is recorded then, and nothing else was asked.
+    """
 
     fence: Fence
     index: int
     at: int
     attempts: int
+    hold_used: bool = False
 
 
 class Finish(msgspec.Struct, frozen=True, array_like=True, tag="f"):

@@ -7,14 +7,20 @@ that waits unstarted while its ack time runs out is run twice.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from faststream import FastStream
 from nats.errors import ConnectionClosedError, ConnectionReconnectingError
 
 from ledger.beats import Beats
 from ledger.broker import broker
-from ledger.connection import BusRefused, Connection, Message
+from ledger.connection import (
+    BusRefused,
+    Connection,
+    Disconnected,
+    Message,
+    RequestTimeout,
+)
 from ledger.publisher import Publisher
 from ledger.secret import ServerSecret
 from ledger.streams import ensure, lane_slots
@@ -37,6 +43,7 @@ class Pools:
     """What this worker pulls from: two lanes for each of its pools."""
 
     def __init__(self, connection: Connection, runner: Runner, pools: dict[str, int]) -> None:
+        self._connection = connection
         self._pullers = [
             Puller(
                 connection,
@@ -44,6 +51,7 @@ class Pools:
                 lane,
                 lane_slots(concurrency, lane),
                 runner.run,
+                runner.give_back,
                 runner.calls.received_at,
             )
             for pool, concurrency in pools.items()
@@ -65,12 +73,18 @@ class Pools:
         """Take no more; let what runs finish for `patience` seconds, then hand back the rest."""
         for puller in self._pullers:
             puller.stop()
+        with suppress(Disconnected, RequestTimeout):
+            # What was on its way to us has come now, and goes back.
+            await self._connection.flush()
+        returning = {task for puller in self._pullers for task in puller.returning}
         left = {task for puller in self._pullers for task in puller.running}
         for timeout in (patience, _HAND_BACK):
             if left:
                 _, left = await asyncio.wait(left, timeout=timeout)
             for task in left:
                 task.cancel()
+        if returning:
+            await asyncio.wait(returning, timeout=_HAND_BACK)
 
 
 def create_worker(

@@ -23,6 +23,26 @@ BUG = ErrorInfo(
     code="internal_error",
     message="The gateway failed; its log says why.",
 )
+ADMISSION_EXPIRED = ErrorInfo(
+    status=503,
+    type="server_error",
+    code="admission_expired",
+    message=(
+        "The gateway stood still between the call's admission and its start, so it was not run. "
+        "Send the request again."
+    ),
+    retry_after=1.0,
+)
+BUDGET_UNAVAILABLE = ErrorInfo(
+    status=503,
+    type="server_error",
+    code="budget_unavailable",
+    message=(
+        "An attempt failed and may have cost something; whether the budget allows another one "
+        "cannot be said now, because the governor does not answer. Try again shortly."
+    ),
+    retry_after=2.0,
+)
 STOPPING = ErrorInfo(
     status=503,
     type="server_error",

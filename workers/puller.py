@@ -60,7 +60,8 @@ class _Pull(msgspec.Struct, omit_defaults=True):
 
 
 class Puller:
-    """One lane of one pool: `slots` jobs at once, each run by `run(job)` in a task of its own."""
+    """One lane of one pool: `slots` jobs at once, each run by `run(job)` in a task of its own; what
+    comes when it cannot be begun goes to `give_back(job)`."""
 
     def __init__(
         self,
@@ -69,12 +70,14 @@ class Puller:
         lane: str,
         slots: int,
         run: Callable[[Job], Coroutine[None, None, None]],
+        give_back: Callable[[Job], Coroutine[None, None, None]],
         received: Callable[[], float],
     ) -> None:
         self._connection = connection
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{subjects.WORK}.{subjects.consumer(pool, lane)}"
         self._slots = slots
         self._run = run
+        self._give_back = give_back
         self._received = received
         self._inbox = f"{connection.inbox}.pull-{subjects.consumer(pool, lane)}"
         self._generation = 0
@@ -82,6 +85,7 @@ class Puller:
         self._heard = 0.0
         self._stopped = False
         self.running: set[asyncio.Task[None]] = set()
+        self.returning: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         self._subscription = self._connection.subscribe(f"{self._inbox}.*", self._on_message)
@@ -136,7 +140,9 @@ class Puller:
             return
         self._outstanding = max(0, self._outstanding - 1)
         if self._stopped or len(self.running) >= self._slots:
-            self._connection.publish(message.reply, b"-NAK")
+            returning = asyncio.create_task(self._give_back(Job.of(message, self._received())))
+            self.returning.add(returning)
+            returning.add_done_callback(self.returning.discard)
             return
         task = asyncio.create_task(self._run(Job.of(message, self._received())))
         self.running.add(task)

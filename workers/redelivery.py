@@ -4,7 +4,8 @@
 |---|---|
 | its worker still runs it | the job goes back to the queue for two seconds |
 | an end | that end's terminal event, ack; the provider is not asked again |
-| `Moved` by this job | the job is queued in the next pool, ack |
+| `Moved` by this job to another pool | the job is queued there, ack |
+| it was handed back, nothing unrecorded was asked | a new attempt, where the plan had got to |
 | chunks and no end | the stream ends with an error; the silent attempt is recorded, estimated |
 | nothing | a new attempt; the silent one is recorded as abandoned, its cost unknown |
 """
@@ -19,15 +20,8 @@ from ledger.publisher import Publisher
 from ledger.reader import Unreadable, read_subject
 from ledger.work import submit
 from schemas import subjects
-from schemas.events import (
-    AttemptAbandoned,
-    billed_to,
-    message_id_of_attempt,
-    message_id_of_end,
-    new_of_call,
-    of_money,
-    terminal_event,
-)
+from schemas.call import Call
+from schemas.events import message_id_of_end, terminal_event
 from schemas.frames import (
     Chunk,
     Failure,
@@ -39,16 +33,31 @@ from schemas.frames import (
     decode_frame,
 )
 from schemas.ids import Clock
-from schemas.usage import Cost, Usage
+from schemas.usage import Cost
 from workers.causes import WORKER_LOST
-from workers.costs import cost_at
+from workers.holding import charges_budgets
+from workers.moving import moved
 from workers.providers.base import estimate_usage
 from workers.puller import Job
+from workers.recording import Recorder
 from workers.running import Running
 
 _ANSWER_WITHIN = 0.25
 _RETURN_WITHIN = 1.0
+_QUEUED_WITHIN_NS = 10 * 1_000_000_000
 LOOK_AGAIN = b'-NAK {"delay": 2000000000}'
+
+
+def expired(call: Call, job: Job) -> bool:
+    """Whether the call was admitted too long before its job was stored: whoever admitted it stood
+    still in between, and may have lost what it held for the call. No worker runs such a job.
+
+    Only the job that the ingress queued is looked at (`at` is 0): one that moved to another pool is
+    a new message of a call that was begun in time, and a redelivery keeps the time of its message.
+    """
+    if not call.admitted_ns or call.at:
+        return False
+    return job.stored_ns - call.admitted_ns > _QUEUED_WITHIN_NS
 
 
 class Takeover:
@@ -59,12 +68,14 @@ class Takeover:
         connection: Connection,
         publisher: Publisher,
         ledger: Ledger,
+        recorder: Recorder,
         clock: Clock,
         end: Callable[[Running, Failure], Awaitable[None]],
     ) -> None:
         self._connection = connection
         self._publisher = publisher
         self._ledger = ledger
+        self._recorder = recorder
         self._clock = clock
         self._end = end
         self._connected_ns = clock.now_ns()
@@ -97,20 +108,33 @@ class Takeover:
             await self._ledger.append(terminal_event(call, end), message_id_of_end(call.id))
             self._connection.publish(job.reply, b"+ACK")
             return False
-        moved = next((f for f in frames if isinstance(f, Moved) and f.fence.job == job.seq), None)
-        if moved is not None:
-            further = msgspec.structs.replace(call, at=moved.at, attempts=moved.attempts)
-            await submit(self._publisher, further)
+        moves = [
+            frame for frame in frames if isinstance(frame, Moved) and frame.fence.job == job.seq
+        ]
+        away = next((move for move in moves if _leaves(call, move)), None)
+        if away is not None:
+            await submit(self._publisher, moved(call, away))
             self._connection.publish(job.reply, b"+ACK")
             return False
         chunks = [frame for frame in frames if isinstance(frame, Chunk)]
         if chunks:
             await self._end_broken_stream(running, chunks)
             return False
-        if job.delivery > 1:
-            await self._record_abandoned(running, Fence(job.seq, job.delivery - 1, 0), None)
-            running.call = msgspec.structs.replace(call, attempts=call.attempts + 1)
+        await self._account_for_silence(running, moves)
         return True
+
+    async def _account_for_silence(self, running: Running, returns: list[Moved]) -> None:
+        """A worker that had the job since it was last handed back may have asked the provider."""
+        job, accounted = running.job, 0
+        if returns:
+            running.call = moved(running.call, returns[-1])
+            accounted = returns[-1].fence.delivery
+        before = job.delivery - 1
+        if before > accounted and not expired(running.call, job):
+            call = running.call
+            await self._recorder.abandoned(running, Fence(job.seq, before, 0), None)
+            used = call.hold_used or charges_budgets(call)
+            running.call = msgspec.structs.replace(call, attempts=call.attempts + 1, hold_used=used)
 
     async def _runs_elsewhere(self, call_id: str) -> bool:
         """Asks all other workers; only one that still owns the call answers. As long as they may
@@ -140,7 +164,7 @@ class Takeover:
         last = chunks[-1]
         shown = {chunk.index: chunk for chunk in chunks if chunk.fence == last.fence}
         usage = estimate_usage(running.body, sum(chunk.text_bytes for chunk in shown.values()))
-        await self._record_abandoned(running, last.fence, usage)
+        await self._recorder.abandoned(running, last.fence, usage)
         running.next_attempt(running.call.at)
         await self._end(
             running,
@@ -158,19 +182,7 @@ class Takeover:
             ),
         )
 
-    async def _record_abandoned(self, running: Running, fence: Fence, usage: Usage | None) -> None:
-        """Closes the silent worker's attempt: estimated when it streamed, else unknown."""
-        call = running.call
-        cost, price_id = cost_at(call.target, usage)
-        event = AttemptAbandoned(
-            **new_of_call(call, self._clock),
-            provider=call.target.provider,
-            engine=call.target.engine,
-            fence=fence,
-            attempts=call.attempts + 1,
-            stream=call.stream,
-            operation=call.operation,
-            billed_to=billed_to(call, call.target.provider),
-            **of_money(usage, cost, price_id),
-        )
-        await self._ledger.append(event, message_id_of_attempt(call.id, fence))
+
+def _leaves(call: Call, move: Moved) -> bool:
+    """To another pool; a job that was handed back stays in its own."""
+    return call.plan[move.at].pool != call.target.pool

@@ -16,27 +16,17 @@ import msgspec
 from ledger.blobs import BlobGone, Blobs
 from ledger.connection import Connection
 from ledger.log import Ledger
-from ledger.publisher import PubAck, Publisher, Refused, Unresolved
+from ledger.publisher import Publisher, Refused, Unresolved
 from ledger.reader import Unreadable
-from ledger.work import submit
-from schemas import events, subjects
+from schemas import subjects
 from schemas.call import Call, decode_call
 from schemas.config import QueueConfig
 from schemas.errors import ErrorInfo
-from schemas.events import StreamingStart, message_id_of_attempt, new_of_call
-from schemas.frames import (
-    End,
-    Failure,
-    Finish,
-    Moved,
-    Timings,
-    encode_frame,
-    encode_parts,
-    message_id_of_frame,
-)
+from schemas.frames import End, Failure, Finish, Timings, encode_parts
 from schemas.ids import Clock
 from schemas.usage import Cost, Usage
 from workers.causes import (
+    ADMISSION_EXPIRED,
     BUG,
     CANCELLED,
     DEADLINE,
@@ -48,9 +38,12 @@ from workers.causes import (
 from workers.client_keys import ClientKeys, KeyUnusable
 from workers.costs import cost_at
 from workers.endings import Endings
+from workers.holding import HoldRefused, Holds, charges_budgets
+from workers.moving import hand_back, move
 from workers.providers.base import Ask, AttemptFailed, Provider, StreamEnd, estimate_usage
 from workers.puller import Job
-from workers.redelivery import LOOK_AGAIN, Takeover
+from workers.recording import Recorder
+from workers.redelivery import LOOK_AGAIN, Takeover, expired
 from workers.retry import LONGEST_WAIT, MAX_TRIES, backoff
 from workers.running import Running, RunningCalls
 
@@ -82,41 +75,53 @@ class Runner:
     ) -> None:
         self._connection = connection
         self._publisher = publisher
-        self._ledger = Ledger(publisher, "worker")
+        ledger = Ledger(publisher, "worker")
         self._blobs = Blobs(connection, publisher)
         self._providers = providers
         self._keys = keys
         self._queue = queue
         self._clock = clock
         self.calls = RunningCalls(connection, queue, clock)
-        self._endings = Endings(connection, publisher, self._ledger, self.calls, clock)
-        self._takeover = Takeover(connection, publisher, self._ledger, clock, self._endings.end)
+        self._endings = Endings(connection, publisher, ledger, self.calls, clock)
+        self._recorder = Recorder(ledger, clock)
+        self._holds = Holds(connection, clock)
+        self._takeover = Takeover(
+            connection, publisher, ledger, self._recorder, clock, self._endings.end
+        )
         self._cancelled: dict[str, float] = {}
 
     async def run(self, job: Job) -> None:
         """One delivery of a job: returns when the call ended, moved on, or is not ours."""
-        try:
-            call = decode_call(job.data)
-        except msgspec.DecodeError as error:
-            log.error("unreadable job", extra={"work_seq": job.seq, "reason": str(error)})
-            self._connection.publish(job.reply, b"+TERM")
+        running = self._received(job)
+        if running is None:
             return
-        current = self.calls.get(call.id)
+        current = self.calls.get(running.call.id)
         if current is not None:
             self._adopt(current, job)
             return
-        task = asyncio.current_task()
-        assert task is not None
-        running = Running(call, job, self._queue.ack_wait, task)
         if not self.calls.owns(running):
             return
         self.calls.add(running)
         try:
             await self._run(running)
         except (Unresolved, Unreadable) as error:
-            log.error("call left to redelivery", extra={"call_id": call.id, "reason": str(error)})
+            log.error(
+                "call left to redelivery", extra={"call_id": running.call.id, "reason": str(error)}
+            )
         finally:
             self.calls.remove(running)
+
+    def _received(self, job: Job) -> Running | None:
+        """The call of a job, to be run by this task; None when it cannot be read, for ever."""
+        try:
+            call = decode_call(job.data)
+        except msgspec.DecodeError as error:
+            log.error("unreadable job", extra={"work_seq": job.seq, "reason": str(error)})
+            self._connection.publish(job.reply, b"+TERM")
+            return None
+        task = asyncio.current_task()
+        assert task is not None
+        return Running(call, job, self._queue.ack_wait, task)
 
     def cancel(self, call_id: str) -> None:
         """The client of a call went away: stop it here, or remember it for when it comes."""
@@ -160,6 +165,8 @@ class Runner:
         call = running.call
         if call.id in self._cancelled:
             return self._failure(running, CANCELLED)
+        if expired(call, running.job):
+            return self._failure(running, ADMISSION_EXPIRED)
         left = (call.deadline_ns - self._clock.now_ns()) / 1e9
         try:
             async with asyncio.timeout(left):
@@ -168,13 +175,13 @@ class Runner:
                 return await self._follow_plan(running)
         except TimeoutError:
             late = msgspec.structs.replace(DEADLINE, provider=running.call.target.provider)
-            return self._failure(running, late, cost_known=not running.tried)
+            return self._failure(running, late, cost_known=not running.asking)
         except LostOwnership as lost:
             return self._failure(running, DEADLINE, cost_known=False) if lost.asked else None
         except BlobGone as gone:
             return self._failure(running, body_gone(gone))
-        except KeyUnusable as unusable:
-            return self._failure(running, unusable.info)
+        except (KeyUnusable, HoldRefused) as refused:
+            return self._failure(running, refused.info)
         except (Unresolved, Unreadable):
             raise
         except Exception:
@@ -198,6 +205,7 @@ class Runner:
         for attempt in range(1, MAX_TRIES + 1):
             if not self.calls.owns(running):
                 raise LostOwnership(asked=False)
+            await self._hold(running, at)
             running.next_attempt(at)
             try:
                 return await self._attempt(running)
@@ -206,11 +214,24 @@ class Runner:
                 again = failed.retryable and attempt < MAX_TRIES and self._fits(running, wait)
                 if running.index or not (again or (failed.falls_back and not is_last)):
                     return self._failure(running, failed.info, cost_known=failed.cost_known)
-                await self._record_failed(running, failed)
+                await self._recorder.failed(running, failed)
+                may_have_cost = not failed.cost_known and charges_budgets(running.call)
+                running.attempt_recorded(may_have_cost=may_have_cost)
                 if not again:
                     break
                 await asyncio.sleep(wait)
         return None
+
+    async def _hold(self, running: Running, at: int) -> None:
+        """Takes the hold of a further attempt at target `at`, where the last may be used up."""
+        call = msgspec.structs.replace(running.call, at=at)
+        if not (call.hold_used and charges_budgets(call)):
+            return
+        running.next_attempt(at, counted=False)
+        await self._holds.take(running.call, running.fence)
+        running.call = msgspec.structs.replace(running.call, hold_used=False)
+        if not self.calls.owns(running):
+            raise LostOwnership(asked=False)
 
     def _fits(self, running: Running, wait: float) -> bool:
         left = (running.call.deadline_ns - self._clock.now_ns()) / 1e9
@@ -232,6 +253,7 @@ class Runner:
             timeouts=call.target.timeouts,
             credential=self._keys.of_target(call),
         )
+        running.asking = True
         if call.stream:
             return await self._stream(running, provider, ask)
         answer = await provider.complete(ask)
@@ -246,7 +268,8 @@ class Runner:
         async with aclosing(provider.stream(ask)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, StreamEnd):
-                    timings = msgspec.structs.replace(timings, total=self._since_received(call))
+                    total = self._recorder.since_received(call)
+                    timings = msgspec.structs.replace(timings, total=total)
                     return await self._finish(
                         running, piece.usage, piece.finish_reason, piece.last, timings
                     )
@@ -255,7 +278,7 @@ class Runner:
                     raise LostOwnership(asked=True)
                 if timings.first_byte is None:
                     timings = self._timings(call, piece.first_byte, piece.sent)
-                    self._record_streaming(running, timings)
+                    self._recorder.streaming(running, timings)
                 if sum(map(len, piece.parts)) > self._blobs.inline_limit:
                     parts_ref = await self._put(running, encode_parts(piece.parts))
                     self._connection.publish(subject, running.chunk(piece, parts_ref))
@@ -306,7 +329,7 @@ class Runner:
         usage: Usage | None = None
         cost: Cost | None = Cost() if cost_known else None
         price_id = ""
-        if running.text_bytes or (running.cancelled and running.tried):
+        if running.text_bytes or (running.cancelled and running.asking):
             usage = estimate_usage(running.body, running.text_bytes)
             cost, price_id = cost_at(call.target, usage)
         return Failure(
@@ -315,7 +338,7 @@ class Runner:
             event_id=self._clock.new_id(),
             time_ns=self._clock.now_ns(),
             error=info,
-            timings=Timings(total=self._since_received(call)),
+            timings=Timings(total=self._recorder.since_received(call)),
             attempts=call.attempts,
             provider=call.target.provider,
             engine=call.target.engine,
@@ -328,71 +351,37 @@ class Runner:
     async def _hand_back(self, running: Running) -> None:
         """This worker stops: a call that has shown nothing goes to another, a stream ends here."""
         if running.index:
-            await self._endings.end(running, self._failure(running, STOPPING))
+            end = self._failure(running, STOPPING, cost_known=not running.asking)
+            await self._endings.end(running, end)
         elif self.calls.owns(running):
-            self._connection.publish(running.job.reply, b"-NAK")
+            await self._return(running, all_recorded=not running.asking)
+
+    async def give_back(self, job: Job) -> None:
+        """A job that comes when it cannot be begun. What another worker may have done with it
+        before stays unknown."""
+        running = self._received(job)
+        if running is not None:
+            await self._return(running, all_recorded=not self._takeover.concerns(job))
+
+    async def _return(self, running: Running, *, all_recorded: bool) -> None:
+        await hand_back(self._connection, self._publisher, running, all_recorded=all_recorded)
 
     async def _move(self, running: Running, at: int) -> End | None:
-        """The plan goes on in another pool: say so in RESP, queue the job there, let go of ours."""
+        """The plan goes on in another pool; an end where that one takes no more."""
         if not self.calls.owns(running):
             raise LostOwnership(asked=False)
-        running.next_attempt(at, counted=False)
-        call = running.call
-        moved = Moved(running.fence, running.next_index(), at, call.attempts)
-        await self._publisher.publish(
-            subjects.resp(call.ingress, call.id),
-            encode_frame(moved),
-            msg_id=message_id_of_frame(call.id, running.fence),
-        )
         try:
-            await submit(self._publisher, call)
+            await move(self._connection, self._publisher, running, at)
         except Refused as refused:
             running.next_attempt(at, counted=False)
-            return self._failure(running, queue_full(call.target, refused))
-        self._connection.publish(running.job.reply, b"+ACK")
+            return self._failure(running, queue_full(running.call.target, refused))
         return None
 
-    async def _record_failed(self, running: Running, failed: AttemptFailed) -> None:
-        call = running.call
-        event = events.AttemptFailed(
-            **new_of_call(call, self._clock),
-            provider=call.target.provider,
-            engine=call.target.engine,
-            fence=running.fence,
-            attempts=call.attempts,
-            stream=call.stream,
-            operation=call.operation,
-            latency_ms=self._since_received(call),
-            cost_nano=0 if failed.cost_known else None,
-            billed_to=events.billed_to(call, call.target.provider),
-            error=failed.info,
-        )
-        await self._ledger.append(event, message_id_of_attempt(call.id, running.fence))
-
-    def _record_streaming(self, running: Running, timings: Timings) -> None:
-        call = running.call
-        event = StreamingStart(
-            **new_of_call(call, self._clock),
-            provider=call.target.provider,
-            engine=call.target.engine,
-            fence=running.fence,
-            ttfb_ms=timings.first_byte or 0.0,
-        )
-        self._ledger.append_nowait(event).add_done_callback(_note_unresolved)
-
-    def _since_received(self, call: Call) -> float:
-        return round(max(0, self._clock.now_ns() - call.received_ns) / 1e6, 3)
-
     def _timings(self, call: Call, first_byte: float, sent: float) -> Timings:
-        total = self._since_received(call)
+        total = self._recorder.since_received(call)
         after_first = (self._clock.monotonic() - first_byte) * 1e3
         return Timings(
             total=total,
             first_byte=round(max(0.0, total - after_first), 3),
             network=round((first_byte - sent) * 1e3, 3),
         )
-
-
-def _note_unresolved(ack: "asyncio.Future[PubAck]") -> None:
-    if not ack.cancelled() and ack.exception() is not None:
-        log.warning("streaming start not recorded", extra={"reason": str(ack.exception())})

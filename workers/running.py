@@ -25,9 +25,13 @@ _TRIES_OF_ONE_WORKER = 1000
 
 
 class Running:
-    """One call while this worker runs it: its job, its frames, what it has streamed so far."""
+    """One call while this worker runs it: its job, its frames, what it has streamed so far.
+
+    `asking` from when a provider is asked until what came of it is recorded.
+    """
 
     __slots__ = (
+        "asking",
         "body",
         "call",
         "cancelled",
@@ -39,7 +43,6 @@ class Running:
         "reported_at",
         "task",
         "text_bytes",
-        "tried",
         "unconfirmed",
     )
 
@@ -54,20 +57,25 @@ class Running:
         self.index = 0
         self.text_bytes = 0
         self.unconfirmed: list[bytes] = []
-        self.tried = False
+        self.asking = False
         self.cancelled = False
         self.ending = False
 
     def next_attempt(self, at: int, *, counted: bool = True) -> None:
         """A further attempt, at target `at`: the next fence, frames from index 1 again. One that is
         not `counted` asks no provider."""
-        self.tried = self.tried or counted
         attempts = self.call.attempts + (1 if counted else 0)
         self.call = msgspec.structs.replace(self.call, at=at, attempts=attempts)
         self.fence = Fence(self.job.seq, self.job.delivery, self.fence.attempt + 1)
         self.index = 0
         self.text_bytes = 0
         self.unconfirmed.clear()
+
+    def attempt_recorded(self, *, may_have_cost: bool) -> None:
+        """What came of the attempt under way is in the ledger."""
+        self.asking = False
+        if may_have_cost:
+            self.call = msgspec.structs.replace(self.call, hold_used=True)
 
     def supersede(self, now_ns: int) -> None:
         """Ranks what follows above all that another worker may show of the same delivery, also one
