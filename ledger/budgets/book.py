@@ -1,0 +1,415 @@
+"""The money of every account, as a pure fold of the ledger.
+
+What an account has spent (`settled`), what holders may spend of it without asking (`free`), and
+what open calls may cost at most (`held`); all in nano-dollars.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from ledger.budgets.holders import Holder
+from ledger.budgets.holds import Hold, Holds
+from ledger.budgets.names import for_every_id, parts_of, period_of
+from ledger.budgets.windows import is_long_over
+from schemas.budget_events import (
+    BudgetReset,
+    HoldTaken,
+    LeaseExpired,
+    LeaseGranted,
+    LeaseReturned,
+    Movement,
+)
+from schemas.events import LedgerEvent, Outcome, RequestStart, Terminal
+
+_EXPIRED_HOLDERS = 4096
+
+
+class AccountState(msgspec.Struct, frozen=True, array_like=True):
+    """What one account has spent, and how many of its events had no known cost."""
+
+    account: str
+    settled: int
+    unpriced: int = 0
+
+
+class HolderState(msgspec.Struct, frozen=True, array_like=True):
+    """What one holder has, and what its last requests got."""
+
+    holder: str
+    seq: int
+    free: dict[str, int] = {}
+    granted: tuple[tuple[str, dict[str, int]], ...] = ()
+    returned: tuple[str, ...] = ()
+
+
+class CallState(msgspec.Struct, frozen=True, array_like=True):
+    """What one open call holds in each of its accounts."""
+
+    call_id: str
+    accounts: tuple[str, ...]
+    nano: int
+    taken: tuple[str, ...] = ()
+
+
+class BookState(msgspec.Struct, frozen=True):
+    """A whole book as of ledger sequence `seq`; what an account has free and held follows from the
+    holders and the calls."""
+
+    seq: int = 0
+    accounts: tuple[AccountState, ...] = ()
+    holders: tuple[HolderState, ...] = ()
+    calls: tuple[CallState, ...] = ()
+    early_ends: tuple[str, ...] = ()
+    expired: tuple[str, ...] = ()
+    epochs: dict[str, int] = {}
+    forgotten_ns: int = 0
+
+
+class _Account:
+    __slots__ = ("free", "held", "settled", "unpriced")
+
+    def __init__(self, settled: int = 0, unpriced: int = 0) -> None:
+        self.settled = settled
+        self.unpriced = unpriced
+        self.free = 0
+        self.held = 0
+
+
+class Book:
+    """Feed it the events of the ledger in order.
+
+    Nothing counts twice: an event at or below `seq` is passed over, whoever delivers it again, and
+    a `snapshot` has everything, the holds of open calls too. So a successor may read the ledger
+    from anywhere at or before the sequence after its snapshot.
+
+    What was decided and is not in the ledger yet is `apply`ed: it counts as leased from then on,
+    and beside the fold, so that a snapshot never has it. When its event is folded it moves over;
+    when its event is known not to be in the ledger, `withdraw` takes it back.
+    """
+
+    def __init__(self, state: BookState = BookState()) -> None:  # noqa: B008
+        self.seq = state.seq
+        self._accounts: dict[str, _Account] = {}
+        self._holders: dict[str, Holder] = {}
+        self._holds = Holds()
+        self._expired = dict.fromkeys(state.expired)
+        self._epochs = dict(state.epochs)
+        self._forgotten_ns = state.forgotten_ns
+        self._applied: dict[tuple[str, str], dict[str, int]] = {}
+        self._pending: dict[str, int] = {}
+        self._fill(state)
+
+    @classmethod
+    def restore(cls, state: BookState) -> "Book":
+        """The book that a snapshot was made of."""
+        return cls(state)
+
+    def _fill(self, state: BookState) -> None:
+        for one in state.accounts:
+            self._accounts[one.account] = _Account(one.settled, one.unpriced)
+        for kept in state.holders:
+            holder = self._holders[kept.holder] = Holder(kept.seq)
+            holder.free = dict(kept.free)
+            holder.granted = dict(kept.granted)
+            holder.returned = dict.fromkeys(kept.returned)
+            for account, nano in kept.free.items():
+                self._accounts[account].free += nano
+        for call in state.calls:
+            self._holds.start(call.call_id, Hold(call.accounts, call.nano, call.taken))
+            self._add_held(call.accounts, call.nano)
+        for call_id in state.early_ends:
+            self._holds.remember(call_id)
+
+    def snapshot(self) -> BookState:
+        """All that was folded up to `seq`; nothing of what was only applied."""
+        return BookState(
+            seq=self.seq,
+            accounts=tuple(
+                AccountState(name, one.settled, one.unpriced)
+                for name, one in self._accounts.items()
+            ),
+            holders=tuple(
+                HolderState(
+                    name,
+                    one.seq,
+                    dict(one.free),
+                    tuple(one.granted.items()),
+                    tuple(one.returned),
+                )
+                for name, one in self._holders.items()
+            ),
+            calls=tuple(
+                CallState(call_id, hold.accounts, hold.nano, hold.taken)
+                for call_id, hold in self._holds.items()
+            ),
+            early_ends=self._holds.early(),
+            expired=tuple(self._expired),
+            epochs=dict(self._epochs),
+            forgotten_ns=self._forgotten_ns,
+        )
+
+    def fold(self, seq: int, event: LedgerEvent) -> None:
+        """Take the event at a sequence of the ledger, unless it was taken before."""
+        if seq <= self.seq:
+            return
+        self.seq = seq
+        match event:
+            case RequestStart():
+                self._start(event)
+            case Outcome():
+                self._spend(event)
+                if isinstance(event, Terminal):
+                    self._end(event.call_id)
+            case LeaseGranted():
+                for movement in event.movements:
+                    self._grant(movement)
+            case LeaseReturned():
+                for movement in event.movements:
+                    self._return(movement)
+            case LeaseExpired():
+                self._expire(event.holder)
+            case HoldTaken():
+                self._take_hold(event)
+            case BudgetReset():
+                self._epochs[event.budget] = max(event.epoch, self._epochs.get(event.budget, 0))
+            case _:
+                pass
+
+    def _start(self, start: RequestStart) -> None:
+        """The hold comes out of what its holder has free, as far as that goes: a holder that is
+        not known any more has nothing, and its call still holds. A call that ended already holds
+        nothing, but its holder has spent that part of its lease."""
+        if self._holds.get(start.call_id) is not None:
+            return
+        nano = max(start.hold_nano, 0)
+        for name in start.accounts:
+            self._account(name)
+        if self._holds.start(start.call_id, Hold(start.accounts, nano)):
+            self._add_held(start.accounts, nano)
+        holder = self._holders.get(start.holder)
+        if holder is not None:
+            holder.seq = self.seq
+            for name in start.accounts:
+                self._take_free(holder, name, nano)
+
+    def _spend(self, outcome: Outcome) -> None:
+        if outcome.billed_to == "client":
+            return
+        for name in outcome.accounts:
+            account = self._account(name)
+            if account is None:
+                continue
+            if outcome.cost_nano is None:
+                account.unpriced += 1
+            else:
+                account.settled += outcome.cost_nano
+
+    def _end(self, call_id: str) -> None:
+        hold = self._holds.end(call_id)
+        if hold is not None:
+            self._add_held(hold.accounts, -hold.nano)
+
+    def _take_hold(self, event: HoldTaken) -> None:
+        self._unapply(event.call_id, event.event_id)
+        hold = self._holds.get(event.call_id)
+        if hold is None or event.event_id in hold.taken:
+            return
+        nano = max(event.hold_nano, 0)
+        hold.nano += nano
+        hold.taken += (event.event_id,)
+        self._add_held(hold.accounts, nano)
+
+    def _add_held(self, accounts: tuple[str, ...], nano: int) -> None:
+        for name in accounts:
+            account = self._accounts.get(name)
+            if account is not None:
+                account.held += nano
+
+    def _grant(self, movement: Movement) -> None:
+        self._unapply(movement.holder, movement.request)
+        holder = self._holders.setdefault(movement.holder, Holder(self.seq))
+        holder.seq = self.seq
+        if movement.request in holder.granted:
+            return
+        holder.remember_grant(movement.request, movement.amounts)
+        for name, nano in movement.amounts.items():
+            account = self._account(name)
+            if account is not None and nano > 0:
+                holder.give(name, nano)
+                account.free += nano
+
+    def _return(self, movement: Movement) -> None:
+        holder = self._holders.get(movement.holder)
+        if holder is None or movement.request in holder.returned:
+            return
+        holder.seq = self.seq
+        holder.remember_return(movement.request)
+        for name, nano in movement.amounts.items():
+            self._take_free(holder, name, max(nano, 0))
+
+    def _take_free(self, holder: Holder, name: str, nano: int) -> None:
+        taken = holder.take(name, nano)
+        if taken:
+            self._accounts[name].free -= taken
+
+    def _expire(self, name: str) -> None:
+        self._expired[name] = None
+        if len(self._expired) > _EXPIRED_HOLDERS:
+            del self._expired[next(iter(self._expired))]
+        holder = self._holders.pop(name, None)
+        if holder is not None:
+            for account, nano in holder.free.items():
+                self._accounts[account].free -= nano
+
+    def _account(self, name: str) -> _Account | None:
+        """An account, begun if need be; None for one that is forgotten."""
+        account = self._accounts.get(name)
+        if account is None and not self._is_history(name):
+            account = self._accounts[name] = _Account()
+        return account
+
+    def apply(self, decided: Movement | HoldTaken) -> None:
+        """Count as leased what was decided just now, until its event is folded; once only."""
+        if isinstance(decided, Movement):
+            key, amounts = (decided.holder, decided.request), decided.amounts
+        else:
+            hold = self._holds.get(decided.call_id)
+            key = decided.call_id, decided.event_id
+            amounts = dict.fromkeys(hold.accounts if hold else (), decided.hold_nano)
+        if key not in self._applied:
+            self._applied[key] = amounts
+            for name, nano in amounts.items():
+                self._pending[name] = self._pending.get(name, 0) + nano
+
+    def withdraw(self, decided: Movement | HoldTaken) -> None:
+        """Its event is not in the ledger and will not be."""
+        if isinstance(decided, Movement):
+            self._unapply(decided.holder, decided.request)
+        else:
+            self._unapply(decided.call_id, decided.event_id)
+
+    def _unapply(self, whose: str, request: str) -> None:
+        for name, nano in self._applied.pop((whose, request), {}).items():
+            left = self._pending[name] - nano
+            if left:
+                self._pending[name] = left
+            else:
+                del self._pending[name]
+
+    def settled(self, account: str) -> int:
+        """What the account has spent."""
+        found = self._accounts.get(account)
+        return found.settled if found else 0
+
+    def unpriced(self, account: str) -> int:
+        """How many of its events had no known cost."""
+        found = self._accounts.get(account)
+        return found.unpriced if found else 0
+
+    def free(self, account: str) -> int:
+        """What holders may still spend of it without asking."""
+        found = self._accounts.get(account)
+        return found.free if found else 0
+
+    def held(self, account: str) -> int:
+        """What open calls hold of it."""
+        found = self._accounts.get(account)
+        return found.held if found else 0
+
+    def leased(self, account: str) -> int:
+        """Free, held, and applied."""
+        found = self._accounts.get(account)
+        pending = self._pending.get(account, 0)
+        return found.free + found.held + pending if found else pending
+
+    def knows(self, account: str) -> bool:
+        """Whether anything was ever told of an account that is not forgotten."""
+        return account in self._accounts or account in self._pending
+
+    def accounts(self) -> Iterator[str]:
+        """The names of all accounts that are kept."""
+        return iter(self._accounts)
+
+    @property
+    def account_count(self) -> int:
+        return len(self._accounts) + len(self._pending)
+
+    @property
+    def open_calls(self) -> int:
+        return len(self._holds)
+
+    def epoch(self, budget: str) -> int:
+        """How often a budget began anew, by itself or with the `*` budget of its scope."""
+        every = for_every_id(budget)
+        own = self._epochs.get(budget, 0)
+        return max(own, self._epochs.get(every, 0)) if every and self._epochs else own
+
+    def next_epoch(self, budget: str) -> int:
+        """The epoch of the budget's next reset; that of `*` is new to every id of the scope."""
+        if budget == for_every_id(budget):
+            own = (nr for name, nr in self._epochs.items() if for_every_id(name) == budget)
+            return max(own, default=0) + 1
+        return self.epoch(budget) + 1
+
+    def holders(self) -> Mapping[str, int]:
+        """Who holds leases: the last sequence that told of each."""
+        return {name: holder.seq for name, holder in self._holders.items()}
+
+    def is_expired(self, holder: str) -> bool:
+        """Whether it is one of the last that expired, and is to begin anew under another id."""
+        return holder in self._expired
+
+    def free_of(self, holder: str) -> Mapping[str, int]:
+        """What a holder has free, by account."""
+        found = self._holders.get(holder)
+        return dict(found.free) if found else {}
+
+    def granted(self, holder: str, request: str) -> Mapping[str, int] | None:
+        """What one of a holder's last 256 requests got, once that is in the ledger."""
+        found = self._holders.get(holder)
+        return found.granted.get(request) if found else None
+
+    def returned(self, holder: str, request: str) -> bool:
+        """Whether one of a holder's last 256 returns is in the ledger."""
+        found = self._holders.get(holder)
+        return found is not None and request in found.returned
+
+    def is_applied(self, holder: str, request: str) -> bool:
+        """Whether a request was decided and its event is not folded yet."""
+        return (holder, request) in self._applied
+
+    def hold_of(self, call_id: str) -> int | None:
+        """What an open call holds in each of its accounts; None for a call that is not open."""
+        hold = self._holds.get(call_id)
+        return hold.nano if hold else None
+
+    def has_taken(self, call_id: str, event_id: str) -> bool:
+        """Whether an open call holds already what a `HoldTaken` event of that id added."""
+        hold = self._holds.get(call_id)
+        return hold is not None and event_id in hold.taken
+
+    def forget(self, now_ns: int) -> int:
+        """Drop accounts of long ended periods and of epochs before the last one, where nothing is
+        free or held; returns how many. May be called at any time, looks once a day.
+
+        An event that names such an account later adds nothing to anything.
+        """
+        if now_ns // _DAY <= self._forgotten_ns // _DAY:
+            return 0
+        self._forgotten_ns = now_ns
+        idle = [name for name, one in self._accounts.items() if not (one.free or one.held)]
+        old = [name for name in idle if self._is_history(name)]
+        for name in old:
+            del self._accounts[name]
+        return len(old)
+
+    def _is_history(self, name: str) -> bool:
+        if not self._forgotten_ns or (parts := parts_of(name)) is None:
+            return False
+        if parts.epoch < self.epoch(parts.budget) - 1:
+            return True
+        return is_long_over(period_of(parts.budget), parts.label, self._forgotten_ns)
+
+
+_DAY = 86_400 * 1_000_000_000
