@@ -24,6 +24,9 @@ _LONGEST_BURST_LEASE_NS = 100_000_000
 _BURST_OUT = 2
 # What is granted within so small a part of a window is counted as if granted at its end.
 _GRAINS = 100
+# A holder that would like more than it needs gets no more than this part of what is left.
+_SHARE_OF_WINDOW = 4
+_SHARE_OF_BURST = 2
 _SLOT_POLL = 0.05
 
 
@@ -38,8 +41,9 @@ class Rate(Protocol):
         """How many may be taken now; below 0 while more was used than there was."""
         ...
 
-    def take(self, holder: str, amount: int, now_ns: int) -> int:
-        """Grant, whatever is left; until when it may be used."""
+    def take(self, holder: str, need: int, like: int, now_ns: int) -> tuple[int, int]:
+        """Grant `need`, whatever is left, and a part of what is left for `like`. How much that is,
+        and until when it may be used."""
         ...
 
     def give_back(self, holder: str, amount: int, now_ns: int) -> None:
@@ -83,7 +87,8 @@ class Window:
         self._expire(now_ns)
         return self._limit - self._total
 
-    def take(self, holder: str, amount: int, now_ns: int) -> int:
+    def take(self, holder: str, need: int, like: int, now_ns: int) -> tuple[int, int]:
+        amount = need + _shared(self.left(now_ns) - need, like, _SHARE_OF_WINDOW)
         until_ns = now_ns + self._lease_ns
         log = self._logs.get(holder)
         if log is None:
@@ -92,12 +97,12 @@ class Window:
         grain_ns = self._span_ns // _GRAINS if self._limit > _GRAINS else 1
         log.add(-(-counted_until_ns // grain_ns) * grain_ns, amount)
         self._total += amount
-        return until_ns
+        return amount, until_ns
 
     def give_back(self, holder: str, amount: int, now_ns: int) -> None:
         self._expire(now_ns)
         if amount < 0:
-            self.take(holder, -amount, now_ns)
+            self.take(holder, -amount, 0, now_ns)
         elif holder in self._logs:
             self._total -= self._logs[holder].remove_newest(amount)
 
@@ -190,6 +195,7 @@ class Bucket:
 
     What is out in leases and what is left are together never more than the burst: otherwise
     leases taken before a second could be used in it beside all that the second itself gives.
+    A burst too small to be parted like this is granted one by one, each as if used at once.
     """
 
     def __init__(self, want: RateWant) -> None:
@@ -197,7 +203,7 @@ class Bucket:
         self._burst = 1
         self._full_ns = 0
         self._out = 0
-        self._leases: deque[tuple[int, str, int]] = deque()
+        self._leases: deque[tuple[int, int]] = deque()
         self.adopt(want)
 
     def adopt(self, want: RateWant) -> bool:
@@ -210,13 +216,18 @@ class Bucket:
         self._advance(now_ns)
         return (now_ns + self._burst * self._each_ns - self._full_ns) // self._each_ns
 
-    def take(self, holder: str, amount: int, now_ns: int) -> int:
-        self._advance(now_ns)
-        until_ns = now_ns + self._lease_ns
+    def take(self, holder: str, need: int, like: int, now_ns: int) -> tuple[int, int]:
+        left = self.left(now_ns)
+        lease_ns = self._burst * self._each_ns // _BURST_OUT
+        if lease_ns < _SHORTEST_LEASE_NS:
+            self._full_ns += need * self._each_ns
+            return need, now_ns + _SHORTEST_LEASE_NS
+        amount = need + _shared(left - need, like, _SHARE_OF_BURST)
+        until_ns = now_ns + min(lease_ns, _LONGEST_BURST_LEASE_NS)
         self._full_ns += amount * self._each_ns
         self._out += amount
-        self._leases.append((until_ns, holder, amount))
-        return until_ns
+        self._leases.append((until_ns, amount))
+        return amount, until_ns
 
     def give_back(self, holder: str, amount: int, now_ns: int) -> None:
         """What was granted is over in a moment: only what was used beyond it is of interest."""
@@ -240,14 +251,10 @@ class Bucket:
         self._advance(now_ns)
         return self._full_ns <= now_ns
 
-    @property
-    def _lease_ns(self) -> int:
-        return min(self._burst * self._each_ns // _BURST_OUT, _LONGEST_BURST_LEASE_NS)
-
     def _advance(self, now_ns: int) -> None:
         """Leases that ended make room for what comes from then on, in the order they ended."""
         while self._leases and self._leases[0][0] <= now_ns:
-            ended_ns, _, amount = self._leases.popleft()
+            ended_ns, amount = self._leases.popleft()
             self._full_ns = max(self._full_ns, ended_ns + self._out * self._each_ns)
             self._out -= amount
         self._full_ns = max(self._full_ns, now_ns + self._out * self._each_ns)
@@ -267,9 +274,9 @@ class Slots:
     def left(self, now_ns: int) -> int:
         return self._limit - sum(self._held.values())
 
-    def take(self, holder: str, amount: int, now_ns: int) -> int:
-        self._held[holder] = self._held.get(holder, 0) + amount
-        return FOR_EVER_NS
+    def take(self, holder: str, need: int, like: int, now_ns: int) -> tuple[int, int]:
+        self._held[holder] = self._held.get(holder, 0) + need
+        return need, FOR_EVER_NS
 
     def give_back(self, holder: str, amount: int, now_ns: int) -> None:
         held = self._held.pop(holder, 0) - amount
@@ -288,3 +295,7 @@ class Slots:
 
     def is_idle(self, now_ns: int) -> bool:
         return not self._held
+
+
+def _shared(spare: int, like: int, share: int) -> int:
+    return max(0, min(like, spare // share))

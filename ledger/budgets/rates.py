@@ -8,9 +8,6 @@ from ledger.budgets.messages import RateLease, RateShortage, RateWant
 from ledger.budgets.rate_kinds import Rate, rate_for
 
 _MOST_OF_A_SCOPE = 20_000
-# A holder that asks for more than it needs gets no more than this part of what is left, so that
-# the others find something too.
-_SHARE = 4
 _OVERFLOW = "~"
 _SWEEP_NS = 1_000_000_000
 
@@ -97,9 +94,7 @@ class Rates:
 
 
 def _lease(want: RateWant, rate: Rate, holder: str, now_ns: int) -> RateLease:
-    spare = rate.left(now_ns) - want.need
-    amount = want.need + max(0, min(want.like, spare // _SHARE))
-    until_ns = rate.take(holder, amount, now_ns)
+    amount, until_ns = rate.take(holder, want.need, want.like, now_ns)
     return RateLease(
         rate=want.rate,
         amount=amount,
