@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
+from ingress.call_budget import BudgetBlock, CallBudget
 from schemas.errors import InvalidRequest
 from schemas.frames import Chunk, Finish, Timings
 from schemas.money import usd
@@ -19,6 +20,9 @@ KEEP_ALIVE = b": keep-alive\n\n"
 
 _EXTENSIONS = ("response", "routing", "budget")
 _PARAM = re.compile(r"at `\$\.?([^`]*)`")
+_UNKNOWN_FIELD = re.compile(r"unknown field `([^`]*)`")
+# OpenAI's models that think refuse `max_tokens`.
+_COMPLETION_LIMIT = re.compile(r"(^|/)(o\d|gpt-([5-9]|\d\d))")
 
 
 class _Message(msgspec.Struct):
@@ -55,17 +59,23 @@ class _Body(msgspec.Struct):
     n: Annotated[int, Meta(ge=1, le=128)] | None = None
     response: Include | UnsetType | None = UNSET
     routing: Raw | UnsetType = UNSET
-    budget: Raw | UnsetType = UNSET
+    budget: BudgetBlock | UnsetType | None = UNSET
+    user: Any = None
 
 
 class ChatRequest(msgspec.Struct, frozen=True):
-    """What the gateway needs to know of a request; `body` is what the provider will be sent."""
+    """What the gateway needs to know of a request; `body` is what the provider will be sent.
+
+    `end_user` is OpenAI's `user` as the client wrote it.
+    """
 
     model: str
     stream: bool
     usage_chunk: bool
     include: Include
     body: bytes
+    budget: CallBudget | None = None
+    end_user: str = ""
 
 
 _decode_body = msgspec.json.Decoder(_Body).decode
@@ -116,7 +126,20 @@ def parse(body: bytes, model: str | None = None) -> ChatRequest:
         usage_chunk=bool(asked.stream_options and asked.stream_options.include_usage),
         include=asked.response if isinstance(asked.response, Include) else Include(),
         body=body,
+        budget=asked.budget.read() if isinstance(asked.budget, BudgetBlock) else None,
+        end_user=asked.user if isinstance(asked.user, str) else "",
     )
+
+
+def limited(request: ChatRequest, output: int, engine: str) -> ChatRequest:
+    """The request with a limit of output tokens, in the words that the engine understands; for one
+    that came without."""
+    fields = _object.decode(request.body)
+    for null in ("max_tokens", "max_completion_tokens"):
+        fields.pop(null, None)
+    name = "max_completion_tokens" if _COMPLETION_LIMIT.search(engine) else "max_tokens"
+    fields[name] = Raw(b"%d" % output)
+    return msgspec.structs.replace(request, body=_encode(fields))
 
 
 def _without_extensions(body: bytes) -> bytes:
@@ -126,7 +149,13 @@ def _without_extensions(body: bytes) -> bytes:
 
 def _param(message: str) -> str | None:
     found = _PARAM.search(message)
-    return found.group(1).split("[")[0].split(".")[0] or None if found else None
+    if found is None:
+        return None
+    path = found.group(1).split("[")[0]
+    if path.startswith("budget"):
+        unknown = _UNKNOWN_FIELD.search(message)
+        return f"{path}.{unknown.group(1)}" if unknown else path
+    return path.split(".")[0] or None
 
 
 def _readable(message: str) -> str:

@@ -1,0 +1,164 @@
+"""What a call may cost before it costs anything: an upper bound that holds, and an estimate.
+
+The bound is for money that must not be exceeded: a token is at least one byte of text, media count
+as the most that a provider makes of them, every class at the dearest rate that may apply.
+"""
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from ingress.calibration import Ratios
+from ingress.capacities import Capacities
+from ingress.measure import Measure
+from schemas.call import Target
+from schemas.money import divide_half_up
+from schemas.usage import MILLION, Price, Rates
+
+# What templates and vendors add of their own: around a message, before the first, and for tools.
+_MESSAGE = 16
+_PREAMBLE = 128
+_TOOL = 32
+_TOOLS_PREAMBLE = 640
+_TOKENS_PER_SECOND = 40
+# An answer that may not be longer is not worth its money: such a call is refused instead.
+_LEAST_OUTPUT = 64
+
+
+class _Vision(NamedTuple):
+    """The most tokens of one image, by the detail that the client asked for."""
+
+    low: int
+    high: int
+    original: int
+
+
+# By the engine's name, wherever it is served; the first that fits. Tiles of OpenAI: 4 x 2 at most.
+_VISION = (
+    (re.compile(r"gpt-4o-mini"), _Vision(2833, 48_169, 48_169)),
+    (re.compile(r"(^|[/.-])(gpt-|chatgpt|o\d)"), _Vision(800, 6_500, 25_000)),
+    (re.compile(r"claude"), _Vision(5_000, 5_000, 5_000)),
+    (re.compile(r"gemini"), _Vision(4_200, 4_200, 4_200)),
+)
+_ANY_VISION = _Vision(16_500, 16_500, 16_500)
+
+
+class Tokens(NamedTuple):
+    """The most prompt tokens of a request at a target: audio and images apart, as they may have
+    rates of their own."""
+
+    text: int
+    audio: int
+    images: int
+
+    @property
+    def total(self) -> int:
+        return self.text + self.audio + self.images
+
+
+class Estimate(NamedTuple):
+    """What a call will probably use; `cost_nano` is None where the price is not known."""
+
+    prompt_tokens: int
+    cost_nano: int | None
+
+
+def largest_prompt(measure: Measure, engine: str, window: int) -> Tokens:
+    """The most prompt tokens that a request can become; `window` bounds what cannot be measured."""
+    text = measure.text_bytes + measure.messages * _MESSAGE + _PREAMBLE
+    if measure.tools:
+        text += measure.tools * _TOOL + _TOOLS_PREAMBLE
+    vision = _vision(engine)
+    images = (
+        measure.low_images * vision.low
+        + measure.images * vision.high
+        + measure.original_images * vision.original
+    )
+    audio = measure.audio_seconds * _TOKENS_PER_SECOND
+    if measure.unmeasured:
+        return Tokens(text, max(audio, window), max(images, window))
+    return Tokens(text, audio, images)
+
+
+def upper_bound(measure: Measure, target: Target, output: int, window: int) -> int | None:
+    """The most nano-dollars that one attempt at a target can cost, None for an unknown price.
+
+    `output` is the limit of tokens for each choice that the provider is sent, `window` the
+    context window of the target's model.
+    """
+    if target.price is None:
+        return None
+    prompt = largest_prompt(measure, target.engine, window)
+    completion = measure.choices * output + measure.predicted_bytes
+    return _dearest(target.price, prompt, completion)
+
+
+def bound_of_plan(
+    measure: Measure, plan: Iterable[Target], output: int, capacities: Capacities
+) -> int | None:
+    """The most that one attempt at any of the targets can cost; None where no price is known."""
+    bounds = [upper_bound(measure, one, output, capacities.window(one)) for one in plan]
+    return max((bound for bound in bounds if bound is not None), default=None)
+
+
+def output_limit(
+    measure: Measure,
+    model: str,
+    plan: Sequence[Target],
+    capacities: Capacities,
+    max_cost_nano: int | None = None,
+) -> int:
+    """The output tokens that each choice of a call may have: what the client set, else the model's
+    own limit, and of that no more than `max_cost_nano` pays for."""
+    if measure.max_tokens is not None:
+        return measure.max_tokens
+    limit = capacities.output(model, plan)
+    if max_cost_nano is None:
+        return limit
+    paid = bisect_right(
+        range(limit + 1),
+        max_cost_nano,
+        key=lambda output: bound_of_plan(measure, plan, output, capacities) or 0,
+    )
+    return max(min(_LEAST_OUTPUT, limit), paid - 1)
+
+
+def estimate(measure: Measure, target: Target, output: int, ratios: Ratios) -> Estimate:
+    """What a call will probably cost: the prompt as the ledger has learnt it, `output` in full."""
+    prompt = round(measure.prompt_estimate * ratios.of(target.provider, target.engine))
+    if target.price is None:
+        return Estimate(prompt, None)
+    rates = _rates_at(target.price, prompt)
+    cost = divide_half_up(prompt * rates.input, MILLION) + target.price.per_request
+    cost += divide_half_up(measure.choices * output * rates.output, MILLION)
+    return Estimate(prompt, cost)
+
+
+def _dearest(price: Price, prompt: Tokens, completion: int) -> int:
+    """Of all rates that the prompt may lead to, the most expensive ones."""
+    possible = [price.rates, *(tier.rates for tier in price.tiers if prompt.total > tier.above)]
+    return price.per_request + max(_at(rates, prompt, completion) for rates in possible)
+
+
+def _at(rates: Rates, prompt: Tokens, completion: int) -> int:
+    text = max(rates.input, rates.cached_input or 0, rates.cache_write or 0)
+    went_in = (
+        prompt.text * text
+        + prompt.audio * max(text, rates.audio_input or 0)
+        + prompt.images * max(text, rates.image_input or 0)
+    )
+    out = max(rates.output, rates.reasoning or 0, rates.audio_output or 0, rates.image_output or 0)
+    return divide_half_up(went_in, MILLION) + divide_half_up(completion * out, MILLION)
+
+
+def _rates_at(price: Price, prompt: int) -> Rates:
+    rates = price.rates
+    for tier in price.tiers:
+        if prompt > tier.above:
+            rates = tier.rates
+    return rates
+
+
+def _vision(engine: str) -> _Vision:
+    return next((vision for name, vision in _VISION if name.search(engine)), _ANY_VISION)
