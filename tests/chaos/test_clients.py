@@ -131,8 +131,35 @@ async def test_a_client_that_leaves_while_its_call_waits_costs_nothing(tmp_path:
             RequestStart,
             RequestCancelled,
         ]
+        (cancelled,) = outcomes(events, RequestCancelled)
+        assert cancelled.cost_nano == 0, "no worker can have had it"
         assert cost(events) == price(7, 3)
         assert len(cluster.upstream.requests) == 1
+
+
+async def test_after_a_crash_of_the_bus_nobody_knows_whether_a_waiting_call_was_taken(
+    tmp_path: Path,
+) -> None:
+    async with Cluster(tmp_path, concurrency=1) as cluster:
+        cluster.upstream.script(SILENT)
+        first = asyncio.create_task(cluster.ask("hi", app="first"))
+        await cluster.upstream.request(0)
+        visitor = await Visitor.ask(cluster, "hi", "second", stream=False)
+        await until(lambda: is_waiting(cluster, 1))
+        cluster.bus.kill()
+        cluster.bus.start()
+        await until(lambda: is_waiting(cluster, 1))
+        # The ingress is back, too.
+        assert (await cluster.client.get(f"{root_of(cluster)}/health")).status_code == 200
+        await visitor.leave()
+        await until(lambda: has_ended(cluster, "second"))
+        (cancelled,) = outcomes(await cluster.events("second"), RequestCancelled)
+        assert cancelled.cost_nano is None
+        first.cancel()
+
+
+def root_of(cluster: Cluster) -> str:
+    return cluster.urls[0].partition("/v1/")[0]
 
 
 async def test_a_client_that_leaves_while_its_worker_stands_still_is_still_recorded(
@@ -150,7 +177,8 @@ async def test_a_client_that_leaves_while_its_worker_stands_still_is_still_recor
             await request.gone.wait()
 
         events = await cluster.settled()
-        assert len(outcomes(events, RequestCancelled)) == 1
+        (cancelled,) = outcomes(events, RequestCancelled)
+        assert cancelled.cost_nano is None, "its worker had asked"
         assert not outcomes(events, RequestComplete)
 
 
