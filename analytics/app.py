@@ -14,17 +14,21 @@ from nats.aio.client import Client
 from nats.errors import ConnectionClosedError, ConnectionReconnectingError
 
 from analytics import migrate
+from analytics.accounts import ExplainParams, TotalsParams
 from analytics.asks import Answer, Ask, SqlParams
+from analytics.explanation import explain
 from analytics.projection import Projection
 from analytics.projector import Projector
 from analytics.questions import QUESTIONS, answer
 from analytics.sql_run import USER_SQL, UserSql
 from analytics.store import READING, WRITING, Database, Store, StoreFailed
+from analytics.totals import totals
+from ledger.access.configured import configured
 from ledger.broker import broker
 from ledger.connection import BusRefused, Connection
 from schemas import subjects
 from schemas.config import BusConfig, Config
-from schemas.errors import Internal, InvalidRequest, NexusError, Unavailable
+from schemas.errors import Forbidden, Internal, InvalidRequest, NexusError, Unavailable
 from schemas.ids import Clock
 
 log = logging.getLogger("nexus.analytics")
@@ -103,6 +107,8 @@ class Role:
         self._reading = Store(self._database, READING)
         self._user_store = Store(self._database, USER_SQL)
         self._user_sql = UserSql(self._user_store)
+        self._projection = Projection(self._writing)
+        self._budgets = configured(config).budgets
         self._opening: asyncio.Task[None] | None = None
         self._following: asyncio.Task[None] | None = None
         self._projector: Projector | None = None
@@ -159,6 +165,18 @@ class Role:
         params = msgspec.json.decode(ask.params, type=SqlParams)
         return await self._user_sql.run(params.sql, ask.scope, self._as_of())
 
+    async def totals(self, ask: Ask) -> msgspec.Struct:
+        """What is stored up to a sequence. Raises Forbidden and StoreFailed."""
+        _require_admin(ask)
+        params = msgspec.json.decode(ask.params, type=TotalsParams)
+        return await totals(params, self._projection, self._reading, self._as_of())
+
+    async def explain(self, ask: Ask) -> msgspec.Struct:
+        """What the admission of a call was decided on. Raises NexusError and StoreFailed."""
+        _require_admin(ask)
+        params = msgspec.json.decode(ask.params, type=ExplainParams)
+        return await explain(params, self._budgets, self._reading, self._as_of())
+
     async def reply(self, how: Reply, body: bytes) -> bytes:
         """The answer to one request, whatever happens."""
         try:
@@ -202,7 +220,7 @@ class Role:
     async def _follow(self, connection: Client) -> None:
         assert self._opening is not None
         await self._opening
-        self._projector = Projector(Projection(self._writing), connection, subjects.inbox(_NAME))
+        self._projector = Projector(self._projection, connection, subjects.inbox(_NAME))
         self._on_ready()
         await self._projector.run()
 
@@ -210,12 +228,19 @@ class Role:
 def _broker(bus: BusConfig, role: Role, on_fatal: Callable[[str], None]) -> NatsBroker:
     made = broker(bus, role=_NAME, on_fatal=on_fatal, on_reconnect=role.look_again)
     answers: dict[str, Reply] = {name: partial(role.ask, name) for name in QUESTIONS}
-    for question, how in {**answers, "sql": role.sql}.items():
+    others = {"sql": role.sql, "totals": role.totals, "explain": role.explain}
+    for question, how in {**answers, **others}.items():
         subscriber = made.subscriber(
             subjects.ask(question), queue=_NAME, max_workers=_AT_ONCE, title=question
         )
         subscriber(partial(role.reply, how))
     return made
+
+
+def _require_admin(ask: Ask) -> None:
+    """These questions cannot be narrowed to a tenant."""
+    if ask.scope is not None:
+        raise Forbidden("Only an administrator may ask this.")
 
 
 def _unavailable(message: str) -> Unavailable:

@@ -4,6 +4,7 @@ from typing import TypeVar
 
 import msgspec
 
+from analytics.accounts import ExplainParams, Explanation, Totals, TotalsParams
 from analytics.asks import Answer, Ask, Scope, SqlParams, SqlResult, refusal
 from analytics.questions.usage import UsageParams, UsageReport
 from ledger.connection import Connection, Disconnected, NoResponders, RequestTimeout
@@ -14,6 +15,8 @@ Result = TypeVar("Result")
 
 _USAGE_SECONDS = 10.0
 _SQL_SECONDS = 20.0
+_TOTALS_SECONDS = 60.0
+_EXPLAIN_SECONDS = 30.0
 _RETRY_SECONDS = 2.0
 
 _decode_answer = msgspec.json.Decoder(Answer).decode
@@ -36,6 +39,14 @@ class Analytics:
     async def sql(self, statement: str, scope: Scope | None) -> SqlResult:
         """Rows of a user's SELECT over `events` and `calls`; `scope` None shows every tenant."""
         return await self._ask("sql", SqlParams(statement), scope, SqlResult, _SQL_SECONDS)
+
+    async def totals(self, params: TotalsParams) -> Totals:
+        """What the database holds of every tenant's accounts; for administrators."""
+        return await self._ask("totals", params, None, Totals, _TOTALS_SECONDS)
+
+    async def explain(self, params: ExplainParams) -> Explanation:
+        """The numbers that the admission of a call used; for administrators."""
+        return await self._ask("explain", params, None, Explanation, _EXPLAIN_SECONDS)
 
     async def _ask(
         self,

@@ -5,6 +5,7 @@ can change it (the events of the segment and the repeats among them), so a newer
 over an older one and an equal one is identical.
 """
 
+import asyncio
 from collections.abc import Iterable, Sequence
 
 from analytics.migrate import SEGMENT
@@ -55,17 +56,22 @@ select distinct seq from events where seq >= {low:UInt64} and seq < {high:UInt64
 
 
 class Projection:
-    """The tables that are derived from the ledger, through the one store that writes them."""
+    """The tables that are derived from the ledger, through the one store that writes them.
+
+    Whoever holds `at_rest` finds them in agreement with each other, and keeps them so.
+    """
 
     def __init__(self, store: Store) -> None:
+        self.at_rest = asyncio.Lock()
         self._store = store
 
     async def add(self, records: Sequence[Record]) -> None:
         """Store events, in any order and any number of times, and bring the rollups up to them."""
-        await self._store.insert("events", COLUMNS, columns_of(records))
-        sequences = [record.seq for record in records]
-        repeats = await self._mark_repeats(min(sequences), max(sequences))
-        await self._recompute({seq // SEGMENT for seq in (*sequences, *repeats)})
+        async with self.at_rest:
+            await self._store.insert("events", COLUMNS, columns_of(records))
+            sequences = [record.seq for record in records]
+            repeats = await self._mark_repeats(min(sequences), max(sequences))
+            await self._recompute({seq // SEGMENT for seq in (*sequences, *repeats)})
 
     async def highest(self) -> int:
         """The highest sequence stored; 0 when there is none."""
@@ -111,11 +117,12 @@ class Projection:
         The events go last: as long as they are there, an interrupted call is seen and repeated.
         """
         segment = last // SEGMENT
-        for rollup in ROLLUPS:
-            await self._delete(rollup, f"segment >= {segment}")
-        await self._delete("repeats", f"seq > {last}")
-        await self._recompute([segment], through=last)
-        await self._delete("events", f"seq > {last}")
+        async with self.at_rest:
+            for rollup in ROLLUPS:
+                await self._delete(rollup, f"segment >= {segment}")
+            await self._delete("repeats", f"seq > {last}")
+            await self._recompute([segment], through=last)
+            await self._delete("events", f"seq > {last}")
 
     async def _delete(self, table: str, rows: str) -> None:
         await self._store.command(

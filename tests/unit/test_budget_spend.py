@@ -53,7 +53,7 @@ def of_governor(seq: int, event: Event) -> Record:
 
 
 def test_a_start_says_what_was_held_by_whom_and_in_which_accounts() -> None:
-    held = {"accounts": (SHOP, ANA), "holder": "h1", "hold_nano": 77}
+    held: dict[str, Any] = {"accounts": (SHOP, ANA), "holder": "h1", "hold_nano": 77}
     row = row_of(record(1, start("c", event_id=new_id(), **held)))
     assert row["parked"] == ""
     assert (row["accounts"], row["holder"], row["hold_nano"]) == ((SHOP, ANA), "h1", 77)
@@ -83,7 +83,7 @@ async def test_each_account_of_an_event_is_charged_and_what_clients_paid_is_nobo
     backend: str, tmp_path: Path
 ) -> None:
     config = config_for(backend, tmp_path)
-    dark = {"usage": Usage(output=2), "usage_status": "estimated", "cost_nano": None}
+    dark: dict[str, Any] = {"usage": Usage(output=2), "usage_status": "estimated", "cost_nano": None}
     events: list[Event] = [
         complete("a", event_id=new_id(), accounts=(SHOP, ANA), cost_nano=40),
         attempt_failed("b", event_id=new_id(), accounts=(SHOP,), cost_nano=3),
