@@ -314,10 +314,13 @@ async def test_a_job_that_came_when_it_could_not_be_begun_leaves_nothing_unknown
         )
         await submit(publisher, call)
         lane = subjects.consumer("up", "interactive")
-        job = await cluster.connection.request(
-            subjects.api("CONSUMER.MSG.NEXT", subjects.WORK, lane), b""
-        )
-        await runner.give_back(Job.of(job, CLOCK.monotonic()))
+        jobs: list[Message] = []
+        inbox = f"{cluster.connection.inbox}.job"
+        cluster.connection.subscribe(inbox, jobs.append)
+        pull = subjects.api("CONSUMER.MSG.NEXT", subjects.WORK, lane)
+        cluster.connection.publish(pull, b"", reply=inbox)
+        await until(lambda: jobs)
+        await runner.give_back(Job.of(jobs[0], CLOCK.monotonic()))
         await cluster.role("worker", "lone", bus=cluster.bus.url).start()
         events = await ended(cluster, call)
 
