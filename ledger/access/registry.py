@@ -5,20 +5,19 @@ are a few dozen megabytes, and there is nothing for the garbage collector to wal
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from types import GenericAlias
-from typing import Any, Literal, NamedTuple, get_args, get_type_hints
+from typing import Any, Literal, NamedTuple, get_type_hints
 
 import msgspec
-from msgspec.structs import replace
 
+from ledger.access.budget_index import BudgetIndex
 from ledger.access.configured import Configured
-from ledger.budgets.names import bounded, for_every_id
 from ledger.checkpoint import digest_of
 from ledger.reader import Stored
 from schemas import subjects
-from schemas.access import Budget, Key, Period, Project, Secret, Team, budget_name
+from schemas.access import Budget, Key, Project, Secret, Team
 from schemas.access_events import (
     AccessEvent,
     BudgetRemoved,
@@ -36,7 +35,6 @@ from schemas.events import WRITERS, decode_event
 log = logging.getLogger("nexus.access")
 
 _NOTHING = Configured({}, {}, {}, {}, {})
-_PERIODS = get_args(Period)
 _encode = msgspec.msgpack.Encoder().encode
 _KEY_FIELDS = Key.__struct_fields__
 # Without their bounds, as these were checked when the event was read: it takes half the time.
@@ -72,10 +70,7 @@ class Registry:
         self._owners: dict[bytes, str] = {}
         self._projects: dict[str, Project] = {}
         self._teams: dict[str, Team] = {}
-        self._budgets: dict[str, Budget] = {}
-        self._by_scope: dict[tuple[str, str], tuple[Budget, ...]] = {}
-        for budget in configured.budgets.values():
-            self._index(budget)
+        self._budgets = BudgetIndex(configured.budgets)
 
     def take(self, record: Stored) -> None:
         """Fold one record of the ledger; what is no access event of ours is logged and left."""
@@ -93,12 +88,9 @@ class Registry:
         elif isinstance(event, TeamRemoved):
             self._teams.pop(event.team, None)
         elif isinstance(event, BudgetSet):
-            self._budgets[event.record.name] = event.record
-            self._index(event.record)
+            self._budgets.put(event.record)
         elif isinstance(event, BudgetRemoved):
-            removed = self._budgets.pop(event.name, None)
-            if removed is not None:
-                self._index(removed)
+            self._budgets.remove(event.name)
         self.seq = record.seq
         self.digest = digest_of(record)
         self.version += 1
@@ -119,13 +111,15 @@ class Registry:
         self._projects = other._projects
         self._teams = other._teams
         self._budgets = other._budgets
-        self._by_scope = other._by_scope
 
     def entries(self) -> Iterator[Entry]:
         """All that was folded up to now, each record once, however slowly it is read; `restore` of
         every one of them brings it back."""
         return _entries(
-            self._keys.copy(), self._projects.copy(), self._teams.copy(), self._budgets.copy()
+            self._keys.copy(),
+            self._projects.copy(),
+            self._teams.copy(),
+            self._budgets.recorded.copy(),
         )
 
     def restore(self, entry: Entry) -> None:
@@ -139,8 +133,7 @@ class Registry:
         elif entry.kind == "team":
             self._teams[entry.id] = _decode_team(entry.record)
         else:
-            budget = self._budgets[entry.id] = _decode_budget(entry.record)
-            self._index(budget)
+            self._budgets.put(_decode_budget(entry.record))
 
     def owner(self, digest: bytes) -> tuple[Key, Secret] | None:
         """The key that a secret's digest belongs to, whether or not it is still good."""
@@ -196,60 +189,25 @@ class Registry:
     @property
     def budgets(self) -> Mapping[str, Budget]:
         """By name."""
-        return {**self._budgets, **self.configured.budgets}
+        return {**self._budgets.recorded, **self.configured.budgets}
 
     def budgets_of(self, scope: str, id: str) -> list[Budget]:
         """The budgets of one scope: one per period at most."""
-        names = [budget_name(scope, id, period) for period in _PERIODS]
-        found = (self.configured.budgets.get(name) or self._budgets.get(name) for name in names)
-        return [budget for budget in found if budget is not None]
+        return list(self._budgets.of(scope, id))
 
     def budget_named(self, name: str) -> Budget | None:
         """A budget by its name; `user:ana:month` is `user:*:month` for that one user where it has
         no record of its own."""
-        budget = self._own(name)
-        if budget is not None:
-            return budget
-        every = self._own(for_every_id(name) or "")
-        if every is None:
-            return None
-        return replace(every, id=name.removeprefix(f"{every.scope}:").rpartition(":")[0])
+        return self._budgets.resolve(name)
 
     def has_budget(self, name: str) -> bool:
         """Whether a budget of this very name is recorded."""
-        return name in self.configured.budgets or name in self._budgets
+        return self._budgets.get(name) is not None
 
     def budgets_for(self, tenant: Tenant) -> tuple[Budget, ...]:
         """All budgets that a call of this tenant is charged to: the global ones, then those of its
         team, project, user and key, by `*` where an id has none of its own for a period."""
-        return (
-            *self._by_scope.get(("global", ""), ()),
-            *self._budgets_for_id("team", tenant.team),
-            *self._budgets_for_id("project", tenant.project),
-            *self._budgets_for_id("user", tenant.user),
-            *self._budgets_for_id("key", tenant.key_id),
-        )
-
-    def _budgets_for_id(self, scope: str, id: str) -> Iterable[Budget]:
-        if not id:
-            return ()
-        id = bounded(id)
-        own = self._by_scope.get((scope, id), ())
-        every = self._by_scope.get((scope, "*"))
-        if every is None or id == "*":
-            return own
-        periods = [budget.period for budget in own]
-        return (*own, *(replace(one, id=id) for one in every if one.period not in periods))
-
-    def _own(self, name: str) -> Budget | None:
-        return self.configured.budgets.get(name) or self._budgets.get(name)
-
-    def _index(self, budget: Budget) -> None:
-        """Note which budgets there are now for the scope and id of one that changed."""
-        if found := self.budgets_of(budget.scope, budget.id):
-            self._by_scope[budget.scope, budget.id] = tuple(found)
-        else:
-            self._by_scope.pop((budget.scope, budget.id), None)
+        return self._budgets.of_tenant(tenant)
 
     def _put_key(self, key: Key) -> None:
         """A key that was revoked stays so, whatever is said of it later."""

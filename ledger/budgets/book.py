@@ -6,11 +6,12 @@ what open calls may cost at most (`held`); all in nano-dollars.
 
 from collections.abc import Iterator, Mapping
 
-import msgspec
-
+from ledger.budgets.book_state import AccountState, CallState, HolderState
+from ledger.budgets.book_state import BookState as BookState
 from ledger.budgets.holders import Holder
 from ledger.budgets.holds import Hold, Holds
 from ledger.budgets.names import for_every_id, parts_of, period_of
+from ledger.budgets.pending import Pending
 from ledger.budgets.windows import is_long_over
 from schemas.budget_events import (
     BudgetReset,
@@ -23,47 +24,6 @@ from schemas.budget_events import (
 from schemas.events import LedgerEvent, Outcome, RequestStart, Terminal
 
 _EXPIRED_HOLDERS = 4096
-
-
-class AccountState(msgspec.Struct, frozen=True, array_like=True):
-    """What one account has spent, and how many of its events had no known cost."""
-
-    account: str
-    settled: int
-    unpriced: int = 0
-
-
-class HolderState(msgspec.Struct, frozen=True, array_like=True):
-    """What one holder has, and what its last requests got."""
-
-    holder: str
-    seq: int
-    free: dict[str, int] = {}
-    granted: tuple[tuple[str, dict[str, int]], ...] = ()
-    returned: tuple[str, ...] = ()
-
-
-class CallState(msgspec.Struct, frozen=True, array_like=True):
-    """What one open call holds in each of its accounts."""
-
-    call_id: str
-    accounts: tuple[str, ...]
-    nano: int
-    taken: tuple[str, ...] = ()
-
-
-class BookState(msgspec.Struct, frozen=True):
-    """A whole book as of ledger sequence `seq`; what an account has free and held follows from the
-    holders and the calls."""
-
-    seq: int = 0
-    accounts: tuple[AccountState, ...] = ()
-    holders: tuple[HolderState, ...] = ()
-    calls: tuple[CallState, ...] = ()
-    early_ends: tuple[str, ...] = ()
-    expired: tuple[str, ...] = ()
-    epochs: dict[str, int] = {}
-    forgotten_ns: int = 0
 
 
 class _Account:
@@ -96,8 +56,7 @@ class Book:
         self._expired = dict.fromkeys(state.expired)
         self._epochs = dict(state.epochs)
         self._forgotten_ns = state.forgotten_ns
-        self._applied: dict[tuple[str, str], dict[str, int]] = {}
-        self._pending: dict[str, int] = {}
+        self._pending = Pending()
         self._fill(state)
 
     @classmethod
@@ -211,7 +170,7 @@ class Book:
             self._add_held(hold.accounts, -hold.nano)
 
     def _take_hold(self, event: HoldTaken) -> None:
-        self._unapply(event.call_id, event.event_id)
+        self._pending.drop(event.call_id, event.event_id)
         hold = self._holds.get(event.call_id)
         if hold is None or event.event_id in hold.taken:
             return
@@ -227,7 +186,7 @@ class Book:
                 account.held += nano
 
     def _grant(self, movement: Movement) -> None:
-        self._unapply(movement.holder, movement.request)
+        self._pending.drop(movement.holder, movement.request)
         holder = self._holders.setdefault(movement.holder, Holder(self.seq))
         holder.seq = self.seq
         if movement.request in holder.granted:
@@ -272,30 +231,22 @@ class Book:
     def apply(self, decided: Movement | HoldTaken) -> None:
         """Count as leased what was decided just now, until its event is folded; once only."""
         if isinstance(decided, Movement):
-            key, amounts = (decided.holder, decided.request), decided.amounts
+            self._pending.add(decided.holder, decided.request, decided.amounts)
         else:
             hold = self._holds.get(decided.call_id)
-            key = decided.call_id, decided.event_id
             amounts = dict.fromkeys(hold.accounts if hold else (), decided.hold_nano)
-        if key not in self._applied:
-            self._applied[key] = amounts
-            for name, nano in amounts.items():
-                self._pending[name] = self._pending.get(name, 0) + nano
+            self._pending.add(decided.call_id, decided.event_id, amounts)
 
     def withdraw(self, decided: Movement | HoldTaken) -> None:
         """Its event is not in the ledger and will not be."""
         if isinstance(decided, Movement):
-            self._unapply(decided.holder, decided.request)
+            self._pending.drop(decided.holder, decided.request)
         else:
-            self._unapply(decided.call_id, decided.event_id)
+            self._pending.drop(decided.call_id, decided.event_id)
 
-    def _unapply(self, whose: str, request: str) -> None:
-        for name, nano in self._applied.pop((whose, request), {}).items():
-            left = self._pending[name] - nano
-            if left:
-                self._pending[name] = left
-            else:
-                del self._pending[name]
+    def is_applied(self, holder: str, request: str) -> bool:
+        """Whether a request was decided and its event is not folded yet."""
+        return (holder, request) in self._pending
 
     def settled(self, account: str) -> int:
         """What the account has spent."""
@@ -320,12 +271,12 @@ class Book:
     def leased(self, account: str) -> int:
         """Free, held, and applied."""
         found = self._accounts.get(account)
-        pending = self._pending.get(account, 0)
+        pending = self._pending.nano(account)
         return found.free + found.held + pending if found else pending
 
     def knows(self, account: str) -> bool:
-        """Whether anything was ever told of an account that is not forgotten."""
-        return account in self._accounts or account in self._pending
+        """Whether anything was told of an account, and it is not forgotten."""
+        return account in self._accounts
 
     def accounts(self) -> Iterator[str]:
         """The names of all accounts that are kept."""
@@ -333,7 +284,7 @@ class Book:
 
     @property
     def account_count(self) -> int:
-        return len(self._accounts) + len(self._pending)
+        return len(self._accounts)
 
     @property
     def open_calls(self) -> int:
@@ -374,10 +325,6 @@ class Book:
         """Whether one of a holder's last 256 returns is in the ledger."""
         found = self._holders.get(holder)
         return found is not None and request in found.returned
-
-    def is_applied(self, holder: str, request: str) -> bool:
-        """Whether a request was decided and its event is not folded yet."""
-        return (holder, request) in self._applied
 
     def hold_of(self, call_id: str) -> int | None:
         """What an open call holds in each of its accounts; None for a call that is not open."""

@@ -1,5 +1,6 @@
 """What the governor grants out of budgets: decided from the book alone, all or nothing."""
 
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from ledger.budgets.book import Book
@@ -135,9 +136,10 @@ def grant_again(
     book: Book,
     catalog: Catalog,
     ask: Ask,
-    amounts: dict[str, int],
+    amounts: Mapping[str, int],
     now_ns: int,
     zone: str = "UTC",
+    most_accounts: int = MOST_ACCOUNTS,
 ) -> Grant:
     """The answer to a repeated ask, from what it got (`Book.granted`). A lease of an account that
     is not the budget's any more has ended."""
@@ -147,8 +149,8 @@ def grant_again(
         if budget is None:
             continue
         window = window_at(budget.period, now_ns, zone)
+        now = _account(book, catalog, want.budget, window, most_accounts)
         names = (want.budget, for_every_id(want.budget))
-        now = account_id(want.budget, window.label, book.epoch(want.budget))
         account = next((one for one in amounts if budget_of(one) in names), now)
         leases.append(
             Lease(
@@ -159,7 +161,7 @@ def grant_again(
                 spent_nano=book.settled(account),
                 held_nano=book.leased(account),
                 amount=amounts.get(account, 0),
-                ends_ns=window.ends_ns,
+                ends_ns=window.ends_ns if account == now else window.starts_ns,
             )
         )
     return Grant(tuple(leases), Movement(ask.holder, ask.request, dict(amounts)))

@@ -6,6 +6,7 @@ that does not exist is the instant of the change, of one that comes twice it is 
 
 from bisect import bisect_left
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -53,6 +54,7 @@ def zone_named(zone: str) -> ZoneInfo:
         ) from error
 
 
+@lru_cache(1024)
 def is_long_over(period: str, label: str, now_ns: int) -> bool:
     """Whether a period is neither the current one nor one of the two before it, in any zone."""
     try:
