@@ -20,7 +20,10 @@ import msgspec
 
 
 class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An error as data: it travels in frames and events, and renders to the client's body."""
+    """An error as data: it travels in frames and events, and renders to the client's body.
+
+    `should_retry` tells SDKs what to do where the status alone would tell them otherwise.
+    """
 
     status: int
     type: str
@@ -29,6 +32,8 @@ class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     param: str | None = None
     provider: str | None = None
     retry_after: float | None = None
+    should_retry: bool | None = None
+    extra_headers: dict[str, str] = {}
 
     def body(self, request_id: str) -> dict[str, Any]:
         """The JSON body, `{"error": {...}}`; `provider` is null when none was involved."""
@@ -44,10 +49,13 @@ class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
         }
 
     def headers(self) -> dict[str, str]:
-        """`Retry-After` in whole seconds, where waiting helps; 408 ends the connection."""
-        headers = {}
+        """`Retry-After` in whole seconds, where waiting helps; `x-should-retry` where it was
+        decided; 408 ends the connection. `extra_headers` as they are."""
+        headers = dict(self.extra_headers)
         if self.retry_after is not None:
             headers["Retry-After"] = str(max(1, ceil(self.retry_after)))
+        if self.should_retry is not None:
+            headers["x-should-retry"] = "true" if self.should_retry else "false"
         if self.status == 408:
             headers["Connection"] = "close"
         return headers
@@ -69,6 +77,8 @@ class NexusError(Exception):
         provider: str | None = None,
         status: int | None = None,
         retry_after: float | None = None,
+        should_retry: bool | None = None,
+        extra_headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.info = ErrorInfo(
@@ -79,6 +89,8 @@ class NexusError(Exception):
             param=param,
             provider=provider,
             retry_after=retry_after,
+            should_retry=should_retry,
+            extra_headers=extra_headers or {},
         )
 
 
