@@ -9,6 +9,8 @@ import msgspec
 
 from ledger.connection import Connection, Message
 from schemas import subjects
+from schemas.event import type_of
+from schemas.events import RequestComplete
 from schemas.usage import Usage
 
 _REMEMBERED = 512
@@ -20,7 +22,7 @@ _LOWEST, _HIGHEST = 0.1, 8.0
 
 
 class _End(msgspec.Struct):
-    """What is learnt from of `model.request.complete`."""
+    """What is learnt from of the end of a call."""
 
     provider: str = ""
     engine: str = ""
@@ -60,7 +62,7 @@ class Ratios:
 
     def listen(self, connection: Connection) -> None:
         """Learn from every call that ends well from now on."""
-        connection.subscribe(subjects.live("model.request.complete"), self._on_end)
+        connection.subscribe(subjects.live(type_of(RequestComplete)), self._on_end)
 
     def _on_end(self, message: Message) -> None:
         end = _decode_end(message.data)

@@ -46,15 +46,16 @@ _ANY_VISION = _Vision(16_500, 16_500, 16_500)
 
 class Tokens(NamedTuple):
     """The most prompt tokens of a request at a target: audio and images apart, as they may have
-    rates of their own."""
+    rates of their own, and what may be anything."""
 
     text: int
     audio: int
     images: int
+    unknown: int
 
     @property
     def total(self) -> int:
-        return self.text + self.audio + self.images
+        return self.text + self.audio + self.images + self.unknown
 
 
 class Estimate(NamedTuple):
@@ -76,9 +77,7 @@ def largest_prompt(measure: Measure, engine: str, window: int) -> Tokens:
         + measure.original_images * vision.original
     )
     audio = measure.audio_seconds * _TOKENS_PER_SECOND
-    if measure.unmeasured:
-        return Tokens(text, max(audio, window), max(images, window))
-    return Tokens(text, audio, images)
+    return Tokens(text, audio, images, window if measure.unmeasured else 0)
 
 
 def upper_bound(measure: Measure, target: Target, output: int, window: int) -> int | None:
@@ -143,10 +142,13 @@ def _dearest(price: Price, prompt: Tokens, completion: int) -> int:
 
 def _at(rates: Rates, prompt: Tokens, completion: int) -> int:
     text = max(rates.input, rates.cached_input or 0, rates.cache_write or 0)
+    heard = max(text, rates.audio_input or 0)
+    seen = max(text, rates.image_input or 0)
     went_in = (
         prompt.text * text
-        + prompt.audio * max(text, rates.audio_input or 0)
-        + prompt.images * max(text, rates.image_input or 0)
+        + prompt.audio * heard
+        + prompt.images * seen
+        + prompt.unknown * max(heard, seen)
     )
     out = max(rates.output, rates.reasoning or 0, rates.audio_output or 0, rates.image_output or 0)
     return divide_half_up(went_in, MILLION) + divide_half_up(completion * out, MILLION)

@@ -44,8 +44,8 @@ _NO_TEXT = frozenset(
 )
 # With these the provider reads on its own, and bills what it has read.
 _SEARCHES = frozenset({"web_search_options", "search_parameters", "enable_search", "plugins"})
-_OWN_TOOLS = frozenset({"function", "custom"})
-_TEXTS = frozenset({"text", "refusal", "input_text", "output_text", "thinking", "reasoning"})
+_OUR_TOOLS = ("function", "custom")
+_TEXTS = ("text", "refusal", "input_text", "output_text", "thinking", "reasoning")
 # The fewest bytes that hold a second of sound, by format: MP3 at 8 kbit/s, PCM at 4 bits and 8 kHz.
 _SLOWEST = {"mp3": 1000, "wav": 4000, "pcm16": 4000, "g711_ulaw": 4000, "g711_alaw": 4000}
 _OFF = frozenset({b"null", b"false", b"[]"})
@@ -149,7 +149,7 @@ class _Count:
         except msgspec.ValidationError:
             return
         self.tools += len(tools)
-        self.unmeasured += sum(tool.type not in _OWN_TOOLS for tool in tools)
+        self.unmeasured += sum(tool.type not in _OUR_TOOLS for tool in tools)
 
     def _part(self, part: Any) -> None:
         kind = part.get("type") if isinstance(part, dict) else "text"
@@ -186,15 +186,18 @@ class _Count:
 
 
 def measure(body: bytes) -> Measure:
-    """The measure of a canonical body that `parse` of its dialect has accepted."""
-    fields = _decode_fields(body)
-    count = _Count()
+    """The measure of a canonical body that `parse` of its dialect has accepted.
+
+    Raises InvalidRequest where its messages are nested too deeply to be looked into.
+    """
     try:
+        fields = _decode_fields(body)
         messages = _decode_messages(fields.pop("messages"))
     except RecursionError as error:
         raise InvalidRequest(
             "The messages are nested too deeply.", param="messages", code="invalid_json"
         ) from error
+    count = _Count()
     for message in messages:
         count.message(message)
     predicted = fields.pop("prediction", b"")

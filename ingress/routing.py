@@ -16,7 +16,7 @@ from schemas.errors import ModelNotFound
 from schemas.ids import Clock
 from schemas.money import nano_from_usd
 from schemas.prices import PricedModel
-from schemas.usage import MILLION, Price, Rates
+from schemas.usage import MILLION, Price, Rates, marked_up
 
 _MINUTE_NS = 60 * 1_000_000_000
 _REMEMBERED = 4096
@@ -142,8 +142,17 @@ class Router:
         """An engine in the price list that holds for a provider, configured or built in."""
         return self.catalog.listed(self._price_lists.get(provider, provider), engine)
 
-    def price(self, model: str, provider: str, engine: str) -> Price | None:
-        """What a model costs at a place: as configured, else as the catalog knows."""
+    def price(
+        self, model: str, provider: str, engine: str, brought: Brought = _NONE
+    ) -> Price | None:
+        """What a model costs at a place, with our markup where our key pays the provider."""
+        price = self._list_price(model, provider, engine)
+        if price is None or provider in brought or self._is_for_clients(provider):
+            return price
+        return marked_up(price, self.config.pricing.markup_percent)
+
+    def _list_price(self, model: str, provider: str, engine: str) -> Price | None:
+        """What a provider asks for a model: as configured, else as the catalog knows."""
         entry = self.config.models.get(model)
         if entry is not None and entry.input_cost is not None and entry.output_cost is not None:
             return _configured_price(model, entry.input_cost, entry.output_cost)
@@ -168,10 +177,10 @@ class Router:
     def _new_route(self, model: str, brought: Brought, minute: int) -> _Route:
         name = self.chosen(model)
         usable = self._usable(name, brought)
-        targets = [(self._target(name, place), place.weight) for place in usable]
+        targets = [(self._target(name, place, brought), place.weight) for place in usable]
         entry = self.config.models.get(name)
         fallbacks = [
-            self._target(fallback, place)
+            self._target(fallback, place, brought)
             for fallback in (entry.fallbacks if entry is not None else ())
             for place in sorted(self._usable(fallback, brought), key=lambda place: -place.weight)
         ]
@@ -179,8 +188,8 @@ class Router:
             raise self._not_found(model)
         return _Route(minute, *_plans(targets, fallbacks))
 
-    def _target(self, name: str, place: _Place) -> Target:
-        price = self.price(name, place.provider, place.engine)
+    def _target(self, name: str, place: _Place, brought: Brought) -> Target:
+        price = self.price(name, place.provider, place.engine, brought)
         timeouts = self._timeouts(self.config.models.get(name))
         if self.config.mock_all:
             return Target("mock", name, self._pool("mock"), price, timeouts)

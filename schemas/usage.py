@@ -4,6 +4,7 @@ The classes are disjoint: a prompt is the sum of its five input classes, a compl
 four output classes. So money is a plain sum of products and nothing is counted twice.
 """
 
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Literal
 
 import msgspec
@@ -119,3 +120,33 @@ def cost_of(usage: Usage, price: Price) -> Cost:
         output=divide_half_up(came_out, MILLION),
         cache_savings=divide_half_up(max(0, usage.cached_input * (plain_in - cached)), MILLION),
     )
+
+
+def marked_up(price: Price, percent: float) -> Price:
+    """A price with so many percent on top, said in its id (`...+7.5%`); 0 leaves it as it is.
+
+    Every rate is rounded half up to the nano-dollar per million. `percent` is read as the decimal
+    that it prints as.
+    """
+    if not percent:
+        return price
+    more = Decimal(str(percent))
+    factor = 1 + more.scaleb(-2)
+    return Price(
+        id=f"{price.id}+{more.normalize():f}%",
+        rates=_rates_times(price.rates, factor),
+        tiers=tuple([Tier(tier.above, _rates_times(tier.rates, factor)) for tier in price.tiers]),
+        per_request=_times(price.per_request, factor),
+    )
+
+
+def _rates_times(rates: Rates, factor: Decimal) -> Rates:
+    by_class: dict[str, int | None] = msgspec.structs.asdict(rates)
+    return msgspec.structs.replace(
+        rates,
+        **{name: _times(rate, factor) for name, rate in by_class.items() if rate is not None},
+    )
+
+
+def _times(amount: int, factor: Decimal) -> int:
+    return int((amount * factor).to_integral_value(rounding=ROUND_HALF_UP))
