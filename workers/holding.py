@@ -53,9 +53,12 @@ class Holds:
         """
         request = f"{fence.job}.{fence.delivery}.{fence.attempt}"
         ask = HoldAsk(call.id, request, call.hold_nano, call.accounts)
-        shortage = (await self._answer(ask)).shortage
-        if shortage is not None:
-            raise HoldRefused(exceeded(shortage))
+        answer = await self._answer(ask)
+        if answer.shortage is not None:
+            raise HoldRefused(exceeded(answer.shortage))
+        if answer.stranger:
+            # The call is not open any more, or not known to be.
+            raise HoldRefused(BUDGET_UNAVAILABLE)
 
     async def _answer(self, ask: HoldAsk) -> Answer:
         data = messages.encode(ask)
