@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends
 from ingress.admin import resources
 from ingress.admin.desk import Desk
 from ingress.auth import Authenticator
+from ingress.governor_client import GovernorClient
 from ledger.access.changes import Changes
 from ledger.access.feed import Feed
 from ledger.access.registry import Registry
@@ -27,9 +28,10 @@ def router(
     secret: ServerSecret,
     config: Config,
     clock: Clock,
+    governor: GovernorClient | None = None,
 ) -> APIRouter:
     """Everything under `/admin`, for who has the admin token."""
-    desk = Desk(keys, changes, registry, feed, secret, config, clock)
+    desk = Desk(keys, changes, registry, feed, secret, config, clock, governor)
     # Here as well as in the endpoints: who may not ask hears that before what is wrong with it.
     api = APIRouter(prefix="/admin", tags=["admin"], dependencies=[Depends(desk.admit)])
     for module in pkgutil.iter_modules(resources.__path__):

@@ -9,7 +9,7 @@ import msgspec
 
 from ingress.admin.mistakes import mistake
 from ingress.routing import shown
-from schemas.access import Id, recorded
+from schemas.access import BudgetScope, Id, recorded
 from schemas.errors import InvalidRequest
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -40,6 +40,14 @@ def fields_of(settings: msgspec.Struct, kind: type[msgspec.Struct]) -> dict[str,
 def invalid(path: str, says: str) -> InvalidRequest:
     """A mistake in the field at the dotted path."""
     return InvalidRequest(f"{path}: {says}.", param=path, code="invalid_value")
+
+
+def require_whose(scope: BudgetScope, id: str) -> None:
+    """A budget is of somebody, but for the global ones. Raises InvalidRequest."""
+    if scope == "global" and id:
+        raise invalid("id", "the scope global is everything, it has no id")
+    if scope != "global" and not id:
+        raise invalid("id", f"missing, it names the {scope}")
 
 
 def _fields(body: bytes) -> dict[str, Any]:

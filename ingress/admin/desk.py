@@ -12,6 +12,7 @@ from fastapi import Request, Response
 from ingress.answering import json_response
 from ingress.auth import Authenticator
 from ingress.body import read_body
+from ingress.governor_client import GovernorClient
 from ingress.routing import shown
 from ledger.access.changes import Changes
 from ledger.access.feed import Feed
@@ -64,7 +65,9 @@ class Desk:
         secret: ServerSecret,
         config: Config,
         clock: Clock,
+        governor: GovernorClient | None = None,
     ) -> None:
+        self.governor = governor
         self.registry = registry
         self.secret = secret
         self.config = config

@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from ingress.budget_standing import Bounds, Known
 from ledger.access.configured import Configured
 from schemas.access import (
     Budget,
@@ -53,6 +54,19 @@ class BudgetView(_View, frozen=True, kw_only=True, tag="budget"):
     source: Source
     created_at: datetime | None
     updated_at: datetime | None
+
+
+class BudgetAccountView(BudgetView, frozen=True, kw_only=True, tag="budget"):
+    """A budget and how it stands as of a sequence of the ledger; what is spent, held and left is
+    null while the governor is away. A budget for every id (`*`) is of no account itself."""
+
+    spent_usd: float | None
+    held_usd: float | None
+    remaining_usd: float | None
+    period_start: datetime | None
+    period_end: datetime | None
+    resets_at: datetime | None
+    as_of_seq: int | None
 
 
 class SecretView(msgspec.Struct, frozen=True):
@@ -210,6 +224,21 @@ def budget_view(budget: Budget, configured: Configured) -> BudgetView:
         source=_source(budget.name in configured.budgets),
         created_at=budget.created_at,
         updated_at=budget.updated_at,
+    )
+
+
+def budget_account_view(
+    budget: Budget, configured: Configured, known: Known, bounds: Bounds
+) -> BudgetAccountView:
+    """With what the governor knows of it."""
+    state = known.states.get(budget.name)
+    return BudgetAccountView(
+        **msgspec.structs.asdict(budget_view(budget, configured)),
+        **msgspec.structs.asdict(known.money(budget.name)),
+        period_start=bounds.period_start,
+        period_end=bounds.period_end,
+        resets_at=bounds.period_end,
+        as_of_seq=known.as_of_seq if state is not None else None,
     )
 
 

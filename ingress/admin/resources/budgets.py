@@ -1,5 +1,6 @@
 """`/admin/budgets`: what a key, a user, a project, a team or all together may cost in a period."""
 
+from collections.abc import Sequence
 from functools import partial
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -7,9 +8,12 @@ from fastapi import APIRouter, Depends, Request, Response
 from ingress.admin import bodies
 from ingress.admin.budget_events import budget_removed, budget_set
 from ingress.admin.desk import Author, Desk, Page, Removed, missing, unhurried
-from ingress.admin.views import BudgetView, budget_view
+from ingress.admin.views import BudgetAccountView, BudgetView, budget_account_view, budget_view
+from ingress.budget_standing import Known, ask, bounds
 from ingress.openapi import described
-from schemas.access import BudgetScope, BudgetSettings, budget_name
+from schemas.access import Budget, BudgetScope, BudgetSettings, budget_name
+
+_ASKED_AT_ONCE = 1000
 
 
 def routes(desk: Desk) -> APIRouter:
@@ -21,33 +25,31 @@ def routes(desk: Desk) -> APIRouter:
     async def set_(request: Request, author: Author = admin) -> Response:
         """Set the budget of a scope, id and period, in place of the one that may be there."""
         asked = bodies.decode(await desk.body(request), BudgetSettings)
-        if asked.scope == "global" and asked.id:
-            raise bodies.invalid("id", "the scope global is everything, it has no id")
-        if asked.scope != "global" and not asked.id:
-            raise bodies.invalid("id", f"missing, it names the {asked.scope}")
+        bodies.require_whose(asked.scope, asked.id)
         name = budget_name(asked.scope, asked.id, asked.period)
         decide = partial(budget_set, scope=asked.scope, id=asked.id, terms=asked, author=author)
         event = await desk.change(name, decide)
         return desk.answer(budget_view(event.record, desk.registry.configured))
 
-    @api.get("", **described("list_budgets", Page[BudgetView]))
+    @api.get("", **described("list_budgets", Page[BudgetAccountView]))
     async def show_all(scope: BudgetScope | None = None, id: str = "") -> Response:
-        """All budgets, or those of a scope or of an id."""
-        seq, configured = desk.registry.seq, desk.registry.configured
-        views = [
-            budget_view(one, configured)
+        """All budgets, or those of a scope or of an id, and how they stand."""
+        seq = desk.registry.seq
+        budgets = [
+            one
             async for one in unhurried(desk.registry.budgets.values())
             if (scope is None or one.scope == scope) and (not id or one.id == id)
         ]
-        return desk.answer_list(views, seq)
+        return desk.answer_list(await _views(desk, budgets), seq)
 
-    @api.get("/{name:path}", **described("get_budget", BudgetView, errors=(404,)))
+    @api.get("/{name:path}", **described("get_budget", BudgetAccountView, errors=(404,)))
     async def show(name: str) -> Response:
-        """One budget by its name, such as `project:shop:month` or `global:day`."""
+        """One budget by its name, such as `project:shop:month` or `global:day`, and how it
+        stands."""
         budget = desk.registry.budgets.get(name)
         if budget is None:
             raise missing("budget", name)
-        return desk.answer(budget_view(budget, desk.registry.configured))
+        return desk.answer((await _views(desk, [budget]))[0])
 
     @api.delete("/{name:path}", **described("delete_budget", Removed, errors=(404,)))
     async def remove(name: str, author: Author = admin) -> Response:
@@ -56,3 +58,18 @@ def routes(desk: Desk) -> APIRouter:
         return desk.answer(Removed("budget", name, True))
 
     return api
+
+
+async def _views(desk: Desk, budgets: Sequence[Budget]) -> list[BudgetAccountView]:
+    now_ns, zone = desk.clock.now_ns(), desk.config.budget_zone
+    views: list[BudgetAccountView] = []
+    for first in range(0, len(budgets), _ASKED_AT_ONCE):
+        part = budgets[first : first + _ASKED_AT_ONCE]
+        known: Known = await ask(desk.governor, [one.name for one in part])
+        views += [
+            budget_account_view(
+                one, desk.registry.configured, known, bounds(one.period, now_ns, zone)
+            )
+            for one in part
+        ]
+    return views
