@@ -48,37 +48,38 @@ class Book:
     when its event is known not to be in the ledger, `withdraw` takes it back.
     """
 
-    def __init__(self, state: BookState = BookState()) -> None:  # noqa: B008
-        self.seq = state.seq
+    def __init__(self) -> None:
+        self.seq = 0
         self._accounts: dict[str, _Account] = {}
         self._holders: dict[str, Holder] = {}
         self._holds = Holds()
-        self._expired = dict.fromkeys(state.expired)
-        self._epochs = dict(state.epochs)
-        self._forgotten_ns = state.forgotten_ns
+        self._expired: dict[str, None] = {}
+        self._epochs: dict[str, int] = {}
+        self._forgotten_ns = 0
         self._pending = Pending()
-        self._fill(state)
 
     @classmethod
     def restore(cls, state: BookState) -> "Book":
         """The book that a snapshot was made of."""
-        return cls(state)
-
-    def _fill(self, state: BookState) -> None:
+        book = cls()
+        book.seq = state.seq
+        book._expired = dict.fromkeys(state.expired)
+        book._epochs = dict(state.epochs)
+        book._forgotten_ns = state.forgotten_ns
         for one in state.accounts:
-            self._accounts[one.account] = _Account(one.settled, one.unpriced)
+            book._accounts[one.account] = _Account(one.settled, one.unpriced)
         for kept in state.holders:
-            holder = self._holders[kept.holder] = Holder(kept.seq)
-            holder.free = dict(kept.free)
+            holder = book._holders[kept.holder] = Holder(kept.seq)
             holder.granted = dict(kept.granted)
             holder.returned = dict.fromkeys(kept.returned)
             for account, nano in kept.free.items():
-                self._accounts[account].free += nano
+                book._give(holder, account, nano)
         for call in state.calls:
-            self._holds.start(call.call_id, Hold(call.accounts, call.nano, call.taken))
-            self._add_held(call.accounts, call.nano)
+            book._holds.start(call.call_id, Hold(call.accounts, call.nano, call.taken))
+            book._add_held(call.accounts, call.nano)
         for call_id in state.early_ends:
-            self._holds.remember(call_id)
+            book._holds.remember(call_id)
+        return book
 
     def snapshot(self) -> BookState:
         """All that was folded up to `seq`; nothing of what was only applied."""
@@ -90,11 +91,7 @@ class Book:
             ),
             holders=tuple(
                 HolderState(
-                    name,
-                    one.seq,
-                    dict(one.free),
-                    tuple(one.granted.items()),
-                    tuple(one.returned),
+                    name, one.seq, dict(one.free), tuple(one.granted.items()), tuple(one.returned)
                 )
                 for name, one in self._holders.items()
             ),
@@ -193,10 +190,7 @@ class Book:
             return
         holder.remember_grant(movement.request, movement.amounts)
         for name, nano in movement.amounts.items():
-            account = self._account(name)
-            if account is not None and nano > 0:
-                holder.give(name, nano)
-                account.free += nano
+            self._give(holder, name, max(nano, 0))
 
     def _return(self, movement: Movement) -> None:
         holder = self._holders.get(movement.holder)
@@ -206,6 +200,12 @@ class Book:
         holder.remember_return(movement.request)
         for name, nano in movement.amounts.items():
             self._take_free(holder, name, max(nano, 0))
+
+    def _give(self, holder: Holder, name: str, nano: int) -> None:
+        account = self._account(name)
+        if account is not None and nano:
+            holder.give(name, nano)
+            account.free += nano
 
     def _take_free(self, holder: Holder, name: str, nano: int) -> None:
         taken = holder.take(name, nano)

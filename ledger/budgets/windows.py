@@ -99,9 +99,9 @@ def _begins(day: date, zone: ZoneInfo) -> int:
         return begins
     # There is no such midnight. Told by the offset after the change it comes before the change,
     # told by that before the change it comes after: the day begins in between.
-    return bisect_left(
-        range(begins),
+    earliest = int(midnight.replace(fold=1).timestamp())
+    return earliest + bisect_left(
+        range(earliest, begins),
         True,
-        lo=int(midnight.replace(fold=1).timestamp()),
         key=lambda at: datetime.fromtimestamp(at, zone).date() >= day,
     )
