@@ -5,7 +5,9 @@ from contextlib import suppress
 
 import msgspec
 
+from ingress.budgeting import Budgeting
 from ingress.pools import Pools
+from ingress.purse import Taken
 from ledger.blobs import Blobs
 from ledger.connection import Disconnected
 from ledger.log import Ledger
@@ -25,33 +27,52 @@ class Admission:
     """The last steps of the gate; nothing is kept here that another ingress could not rebuild."""
 
     def __init__(
-        self, ledger: Ledger, publisher: Publisher, blobs: Blobs, pools: Pools, clock: Clock
+        self,
+        ledger: Ledger,
+        publisher: Publisher,
+        blobs: Blobs,
+        pools: Pools,
+        budgeting: Budgeting,
+        clock: Clock,
     ) -> None:
         self._ledger = ledger
         self._publisher = publisher
         self._blobs = blobs
         self._pools = pools
+        self._budgeting = budgeting
         self._clock = clock
 
-    async def admit(self, call: Call) -> int:
+    async def admit(self, call: Call, taken: Taken) -> int:
         """Record the call's start, then queue its job; gives the job's sequence in WORK.
 
-        Raises Unavailable (no worker, bus away) or RateLimited (queue full). Whatever was started
-        in the ledger has its end there too when this raises.
+        `taken` is the money that is held for it. Raises Unavailable (no worker, bus away) or
+        RateLimited (queue full). Whatever was started in the ledger has its end there too when this
+        raises.
         """
         try:
             await self._pools.require(call.target.pool, call.target.provider)
         except Unavailable as no_worker:
+            self._budgeting.give_back(taken)
             self._reject(call, no_worker.info)
             raise
         start = start_event(call, self._clock.new_id(), self._clock.now_ns())
         refusal: NexusError
         try:
             await self._ledger.append(start, deadline=_BUS_PATIENCE)
+            # This process may have stood still meanwhile, and another got its money.
+            if not self._budgeting.confirm(taken):
+                raise Unavailable(
+                    "The budgets of this call cannot be checked now. Try again shortly.",
+                    code="budget_unavailable",
+                    retry_after=1.0,
+                )
+            call = msgspec.structs.replace(call, admitted_ns=self._clock.now_ns())
             if len(call.body) > self._blobs.inline_limit:
                 reference = await self._blobs.put(f"{call.id}-body", call.body)
                 call = msgspec.structs.replace(call, body=b"", body_ref=reference)
             return (await submit(self._publisher, call)).seq
+        except Unavailable as unconfirmed:
+            refusal = unconfirmed
         except Refused as refused:
             refusal = _refusal(call, refused)
         except (Unresolved, Disconnected):

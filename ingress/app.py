@@ -8,6 +8,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import msgspec
@@ -21,8 +22,12 @@ from ingress import admin, catalog_routes, insights, live, openapi, status
 from ingress.admission import Admission
 from ingress.auth import Authenticator
 from ingress.body import ClientLeft
+from ingress.budgeting import Budgeting
+from ingress.calibration import Ratios
 from ingress.cancel import Canceller
 from ingress.chat import ChatCompletions, Gateway
+from ingress.gate import Gate
+from ingress.lease_client import LeaseClient
 from ingress.pools import Pools
 from ingress.replies import Replies
 from ingress.routing import Router
@@ -40,6 +45,7 @@ from ledger.log import Ledger
 from ledger.publisher import Publisher
 from ledger.secret import ServerSecret
 from ledger.streams import ensure
+from schemas.budget_events import BudgetExceeded
 from schemas.catalog import Catalog
 from schemas.config import Config
 from schemas.errors import ErrorInfo, Internal, InvalidRequest, NexusError
@@ -173,13 +179,23 @@ async def run_ingress(
     registry = Registry(configured(config))
     feed = Feed(connection, registry, clock)
     tokens = Tokens(config.jwt, config.tiers, clock) if config.jwt.enabled else None
+    keys = Authenticator(config, registry, feed, secret, tokens, clock)
+    router = Router(config, Catalog.load(), clock)
+    leases = LeaseClient(connection, clock)
+    budgeting = Budgeting(leases, config.budget_zone, clock, partial(_append, ledger))
+    ratios = Ratios()
+    ratios.listen(connection)
+    pools = Pools(connection, clock)
     gateway = Gateway(
         config=config,
         clock=clock,
-        keys=Authenticator(config, registry, feed, secret, tokens, clock),
+        keys=keys,
         secret=secret,
-        router=Router(config, Catalog.load(), clock),
-        admission=Admission(ledger, publisher, blobs, Pools(connection, clock), clock),
+        router=router,
+        gate=Gate(
+            config, keys, registry, secret, router, budgeting, ratios, replies.ingress, clock
+        ),
+        admission=Admission(ledger, publisher, blobs, pools, budgeting, clock),
         replies=replies,
         canceller=canceller,
         blobs=blobs,
@@ -196,7 +212,12 @@ async def run_ingress(
 
     http = server(app, config, clock, listening, tail.close)
     begun = asyncio.create_task(_begin(connection, config, feed))
-    background = [begun, asyncio.create_task(beats.run()), asyncio.create_task(feed.run())]
+    background = [
+        begun,
+        asyncio.create_task(beats.run()),
+        asyncio.create_task(feed.run()),
+        asyncio.create_task(leases.run()),
+    ]
     if tokens is not None:
         tokens.start()
     try:
@@ -214,10 +235,18 @@ async def run_ingress(
         if tokens is not None:
             await tokens.close()
         await canceller.drain()
+        await leases.close()
         await connection.drain()
     for trouble in (refused, begun):
         if trouble.done() and not trouble.cancelled():
             trouble.result()
+
+
+def _append(ledger: Ledger, event: BudgetExceeded) -> None:
+    """Told as soon as the bus is there, and not waited for."""
+    with suppress(Disconnected):
+        ack = ledger.append_nowait(event)
+        ack.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 
 async def _begin(connection: Connection, config: Config, feed: Feed) -> None:

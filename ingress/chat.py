@@ -1,31 +1,30 @@
 """Chat completions, from the first byte of the request to the last byte of the answer.
 
-    who? → read body → parse → model allowed? → plan → admit → relay frames
+    who? → read body → parse → gate → admit → relay frames
 
 A plain ASGI endpoint: this is the hot path, nothing of a framework runs per call but the routing.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, NamedTuple
 
 import msgspec
 
 from ingress.admission import Admission
-from ingress.auth import Authenticator, Headers, Principal
+from ingress.auth import Authenticator, Headers
 from ingress.body import ClientLeft, read_body
 from ingress.cancel import Canceller
-from ingress.client_keys import brought
 from ingress.dialects import openai
-from ingress.forwarding import forwarded
+from ingress.gate import Gate, Passed
 from ingress.replies import Gap, Replies, Reply
 from ingress.routing import Router
 from ingress.sequencer import Interrupted
 from ledger.blobs import BlobGone, Blobs
 from ledger.reader import Unreadable
-from ledger.secret import ServerSecret, credential_purpose
-from schemas.call import Call, Target
+from ledger.secret import ServerSecret
+from schemas.call import Call
 from schemas.config import Config
 from schemas.errors import ErrorInfo, Internal, NexusError, ProviderFailed, Unavailable
 from schemas.frames import Chunk, Failure, Finish, decode_parts
@@ -56,6 +55,7 @@ class Gateway(NamedTuple):
     keys: Authenticator
     secret: ServerSecret
     router: Router
+    gate: Gate
     admission: Admission
     replies: Replies
     canceller: Canceller
@@ -91,30 +91,13 @@ class ChatCompletions:
             key_id = principal.tenant.key_id
             body = await read_body(scope, receive, gateway.config.limits)
             request = openai.parse(body, _model_of_path(scope))
-            model, chosen = request.model, gateway.router.chosen(request.model)
-            principal.require_model(model, chosen)
-            own_keys = brought(scope["headers"], principal, gateway.config)
-            if principal.kind == "client":
-                plan = gateway.router.through(model)
-            else:
-                plan = gateway.router.plan(model, frozenset(own_keys))
-                if chosen != model:
-                    model, request = chosen, msgspec.structs.replace(request, model=chosen)
-            call = Call(
-                id=call_id,
-                model=model,
-                plan=plan,
-                tenant=principal.tenant,
-                ingress=gateway.replies.ingress,
-                received_ns=received_ns,
-                deadline_ns=received_ns + int(gateway.config.call_deadline * 1e9),
-                stream=request.stream,
-                body=request.body,
-                headers=forwarded(scope["headers"], gateway.keys),
-                credentials=self._sealed(own_keys, plan, call_id) if own_keys else {},
+            model = request.model
+            passed = await gateway.gate.enter(
+                principal, request, scope["headers"], call_id, received_ns
             )
+            model = passed.call.model
             ledgered = True
-            outcome = await self._run(call, request, principal, receive, answer)
+            outcome = await self._run(passed, receive, answer)
         except NexusError as error:
             if not ledgered:
                 gateway.count_refusal(error.info.type)
@@ -126,48 +109,21 @@ class ChatCompletions:
             outcome = await answer.fail(Internal("The gateway failed; its log says why.").info)
         _log_call(outcome, call_id, model, key_id, gateway.clock.now_ns() - received_ns)
 
-    def _sealed(
-        self, own_keys: Mapping[str, bytes], plan: tuple[Target, ...], call_id: str
-    ) -> dict[str, bytes]:
-        """The client's own keys for the providers of the plan, readable by a worker only."""
-        secret = self._gateway.secret
-        if not secret.available:
-            raise Unavailable(
-                "This gateway cannot take a key of yours: its operator must set NEXUS_SECRET.",
-                code="no_secret",
-            )
-        providers = {target.provider for target in plan} & own_keys.keys()
-        return {
-            provider: secret.seal(
-                own_keys[provider],
-                credential_purpose(call_id, provider),
-                self._gateway.clock.entropy(12),
-            )
-            for provider in providers
-        }
-
-    async def _run(
-        self,
-        call: Call,
-        request: openai.ChatRequest,
-        principal: Principal,
-        receive: Receive,
-        answer: "Answer",
-    ) -> Outcome:
+    async def _run(self, passed: Passed, receive: Receive, answer: "Answer") -> Outcome:
         """From admission to the end; the client's going away is watched all the time."""
-        gateway = self._gateway
+        gateway, call = self._gateway, passed.call
         reply = gateway.replies.open(call.id)
         watch = asyncio.ensure_future(_disconnected(receive))
         watch.add_done_callback(lambda _: reply.leave())
         try:
-            job_seq = await gateway.admission.admit(call)
+            job_seq = await gateway.admission.admit(call, passed.taken)
             try:
-                outcome = await self._relay(call, request, reply, answer)
+                outcome = await self._relay(call, passed.request, reply, answer)
             except asyncio.CancelledError:
                 # This process stops, and its patience with running calls is over.
                 gateway.canceller.cancel(call, job_seq)
                 return await answer.fail(_stopping().info)
-            if outcome.runs_on and not (reply.gone and principal.on_disconnect != "cancel"):
+            if outcome.runs_on and not (reply.gone and passed.principal.on_disconnect != "cancel"):
                 gateway.canceller.cancel(call, job_seq)
             return outcome
         finally:

@@ -1,0 +1,177 @@
+"""What a call passes before the ledger hears of it: what it may ask, how often, and for how much.
+
+    whose? → model allowed? → plan → bound → rates → budgets
+
+Each question refuses with its own error; nothing is kept of a call that is refused.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from ingress.auth import Authenticator, Headers, Principal
+from ingress.budgeting import Budgeting
+from ingress.calibration import Ratios
+from ingress.call_budget import CallBudget, priced, require_within
+from ingress.capacities import Capacities
+from ingress.client_keys import brought
+from ingress.dialects import openai
+from ingress.estimates import bound_of_plan, estimate, output_limit
+from ingress.forwarding import forwarded
+from ingress.measure import Measure, measure
+from ingress.purse import Taken
+from ingress.routing import Router
+from ingress.tenancy import narrowed
+from ledger.access.registry import Registry
+from ledger.secret import ServerSecret, credential_purpose
+from schemas.access import Budget
+from schemas.call import Call, Target
+from schemas.config import Config
+from schemas.errors import Unavailable
+from schemas.ids import Clock
+
+_NOTHING_ASKED = CallBudget()
+_NOTHING_TAKEN = Taken((), "", 0)
+
+
+class Passed(NamedTuple):
+    """A call as it is to be admitted, what the dialect needs for its answer, whose it is, and what
+    was taken for it."""
+
+    call: Call
+    request: openai.ChatRequest
+    principal: Principal
+    taken: Taken
+
+
+class Worth(NamedTuple):
+    """What a call may cost: `bound_nano` at most, `estimate_nano` probably; 0 where nobody asks."""
+
+    request: openai.ChatRequest
+    plan: tuple[Target, ...]
+    prompt_estimate: int = 0
+    bound_nano: int = 0
+    estimate_nano: int = 0
+
+
+class Gate:
+    """One per ingress; every dialect goes through it."""
+
+    def __init__(
+        self,
+        config: Config,
+        keys: Authenticator,
+        registry: Registry,
+        secret: ServerSecret,
+        router: Router,
+        budgeting: Budgeting,
+        ratios: Ratios,
+        ingress: str,
+        clock: Clock,
+    ) -> None:
+        self._config = config
+        self._keys = keys
+        self._registry = registry
+        self._secret = secret
+        self._router = router
+        self._budgeting = budgeting
+        self._ratios = ratios
+        self._capacities = Capacities(router)
+        self._ingress = ingress
+        self._clock = clock
+
+    async def enter(
+        self,
+        principal: Principal,
+        request: openai.ChatRequest,
+        headers: Headers,
+        call_id: str,
+        received_ns: int,
+    ) -> Passed:
+        """The call, if it may be made. Raises NexusError."""
+        if request.budget is not None or request.end_user:
+            principal = narrowed(principal, request.budget, request.end_user, self._registry)
+        sent, chosen = request.model, self._router.chosen(request.model)
+        principal.require_model(sent, chosen)
+        own_keys = brought(headers, principal, self._config)
+        if principal.kind == "client":
+            plan = self._router.through(sent)
+        else:
+            plan = self._router.plan(sent, frozenset(own_keys))
+            if chosen != sent:
+                request = msgspec.structs.replace(request, model=chosen)
+        ours = tuple(target for target in plan if target.provider not in own_keys)
+        budgets = self._registry.budgets_for(principal.tenant) if ours else ()
+        worth = self._worth(request, plan, ours, budgets)
+        credentials = self._sealed(own_keys, worth.plan, call_id) if own_keys else {}
+        # The last question: from here on nothing may fail without giving back what was taken.
+        taken = _NOTHING_TAKEN
+        if budgets:
+            taken = await self._budgeting.admit(budgets, worth.bound_nano, worth.estimate_nano)
+        asked = request.budget or _NOTHING_ASKED
+        call = Call(
+            id=call_id,
+            model=request.model,
+            plan=worth.plan,
+            tenant=principal.tenant,
+            ingress=self._ingress,
+            received_ns=received_ns,
+            deadline_ns=received_ns + int(self._config.call_deadline * 1e9),
+            stream=request.stream,
+            body=worth.request.body,
+            headers=forwarded(headers, self._keys),
+            credentials=credentials,
+            accounts=taken.accounts,
+            holder=taken.holder,
+            hold_nano=taken.hold_nano,
+            prompt_estimate=worth.prompt_estimate,
+            alert_nano=asked.alert_nano,
+            tracking_id=asked.tracking_id,
+        )
+        return Passed(call, worth.request, principal, taken)
+
+    def _worth(
+        self,
+        request: openai.ChatRequest,
+        plan: tuple[Target, ...],
+        ours: tuple[Target, ...],
+        budgets: tuple[Budget, ...],
+    ) -> Worth:
+        """Measured only where somebody limits what the call may cost; then its answer gets a limit
+        too, because an answer without one has no bound."""
+        max_cost = request.budget.max_cost_nano if request.budget is not None else None
+        if not budgets and max_cost is None:
+            return Worth(request, plan)
+        is_strict = max_cost is not None or any(budget.hard_stop for budget in budgets)
+        plan = priced(plan, request.model, self._config.pricing, is_strict)
+        size = measure(request.body)
+        output = output_limit(size, request.model, plan, self._capacities, max_cost)
+        if is_strict and size.max_tokens is None:
+            request = openai.limited(request, output, plan[0].engine)
+        bound = bound_of_plan(size, ours or plan, output, self._capacities)
+        require_within(max_cost, bound)
+        probable = self._probable(size, ours or plan, output)
+        return Worth(request, plan, size.prompt_estimate, bound or 0, min(probable, bound or 0))
+
+    def _probable(self, size: Measure, plan: tuple[Target, ...], output: int) -> int:
+        return estimate(size, plan[0], output, self._ratios).cost_nano or 0
+
+    def _sealed(
+        self, own_keys: Mapping[str, bytes], plan: tuple[Target, ...], call_id: str
+    ) -> dict[str, bytes]:
+        """The client's own keys for the providers of the plan, readable by a worker only."""
+        if not self._secret.available:
+            raise Unavailable(
+                "This gateway cannot take a key of yours: its operator must set NEXUS_SECRET.",
+                code="no_secret",
+            )
+        providers = {target.provider for target in plan} & own_keys.keys()
+        return {
+            provider: self._secret.seal(
+                own_keys[provider],
+                credential_purpose(call_id, provider),
+                self._clock.entropy(12),
+            )
+            for provider in providers
+        }
