@@ -2,16 +2,22 @@
 
 import hashlib
 import logging
+import zlib
 
 import msgspec
 
 from ledger.beats import Refusals
+from ledger.budgets.alerts import Told
+from ledger.budgets.book import BookState
 from ledger.connection import Connection
 from ledger.publisher import Publisher
 from ledger.reader import Stored, read_at, read_last
 from ledger.telemetry import Snapshot
 from schemas import subjects
 from schemas.ids import Clock
+
+_encode_book = msgspec.msgpack.Encoder().encode
+_decode_book = msgspec.msgpack.Decoder(BookState).decode
 
 log = logging.getLogger("nexus.governor")
 
@@ -24,7 +30,8 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
     The numbers hold every event up to `seq`; the open calls are known again once the events from
     `fold_from` on have been folded. `digest` is of the event at `seq`: another one there means
-    another ledger (a power cut may take its end, and new events take its place).
+    another ledger (a power cut may take its end, and new events take its place). `book` is packed,
+    as it may be long: some forty thousand accounts are what one message takes.
     """
 
     fold_from: int = 1
@@ -32,6 +39,19 @@ class Checkpoint(msgspec.Struct, frozen=True):
     digest: str = ""
     numbers: Snapshot = Snapshot()
     refusals: Refusals = Refusals()
+    alerts: Told = Told()
+    book: bytes = b""
+
+
+def pack(book: BookState) -> bytes:
+    """The money of every account as bytes."""
+    return zlib.compress(_encode_book(book), 1)
+
+
+def unpack(packed: bytes) -> BookState:
+    """The other way; nothing was spent where there is nothing. Raises
+    msgspec.DecodeError, zlib.error."""
+    return _decode_book(zlib.decompress(packed)) if packed else BookState()
 
 
 def digest_of(record: Stored) -> str:
@@ -49,7 +69,8 @@ async def load(connection: Connection) -> Checkpoint:
         return Checkpoint()
     try:
         checkpoint = msgspec.json.decode(kept.data, type=Checkpoint)
-    except msgspec.DecodeError as error:
+        unpack(checkpoint.book)
+    except (msgspec.DecodeError, zlib.error) as error:
         log.warning("checkpoint not readable, folding from the start: %s", error)
         return Checkpoint()
     if checkpoint.seq:
@@ -61,7 +82,8 @@ async def load(connection: Connection) -> Checkpoint:
 
 
 async def save(publisher: Publisher, checkpoint: Checkpoint, clock: Clock) -> None:
-    """Replace the checkpoint. Raises publisher.Unresolved, publisher.Refused."""
+    """Replace the checkpoint. Raises publisher.Unresolved, publisher.Refused, and ValueError where
+    it is longer than a message may be."""
     await publisher.publish(
         _SUBJECT,
         msgspec.json.encode(checkpoint),

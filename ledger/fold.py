@@ -1,10 +1,16 @@
 """What the governor knows: every fold of the ledger, kept at one and the same sequence."""
 
+import asyncio
+import heapq
 import logging
+from collections.abc import Callable
+from itertools import count
 
 import msgspec
 
-from ledger.checkpoint import Checkpoint, digest_of
+from ledger.budgets.alerts import Alerts
+from ledger.budgets.book import Book
+from ledger.checkpoint import Checkpoint, digest_of, pack, unpack
 from ledger.health import Health
 from ledger.open_calls import OpenCalls
 from ledger.reader import Stored
@@ -19,15 +25,23 @@ _PARKED_TYPES = 100
 
 
 class Fold:
-    """Feed it the records of the ledger in order, from the checkpoint's `fold_from` on."""
+    """Feed it the records of the ledger in order, from the checkpoint's `fold_from` on.
+
+    `on_event` is called with every event that is new, once everything here has it.
+    """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.open_calls = OpenCalls()
         self.health = Health()
         self.telemetry = Telemetry(checkpoint.numbers)
+        self.book = Book.restore(unpack(checkpoint.book))
+        self.alerts = Alerts(checkpoint.alerts)
+        self.on_event: Callable[[LedgerEvent], None] | None = None
         self._start = checkpoint
         self._last = Stored(seq=checkpoint.fold_from - 1, subject="", data=b"")
         self._parked: set[str] = set()
+        self._awaited: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._numbers = count()
 
     @property
     def seq(self) -> int:
@@ -40,11 +54,38 @@ class Fold:
         event = _event_of(record)
         if event is None:
             self._park(record)
-            return
-        is_end = self.open_calls.fold(record.seq, event)
+        else:
+            self._fold(record.seq, event)
+        while self._awaited and self._awaited[0][0] <= record.seq:
+            _, _, reached = heapq.heappop(self._awaited)
+            if not reached.done():
+                reached.set_result(None)
+
+    async def reach(self, seq: int, within: float | None = None) -> bool:
+        """Wait until the event at `seq` is in everything here; False if it is not `within` so many
+        seconds."""
+        if self.seq >= seq:
+            return True
+        reached = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._awaited, (seq, next(self._numbers), reached))
+        try:
+            async with asyncio.timeout(within):
+                await reached
+        except TimeoutError:
+            return False
+        return True
+
+    def _fold(self, seq: int, event: LedgerEvent) -> None:
+        start = self.open_calls.start_of(event.call_id)
+        is_end = self.open_calls.fold(seq, event)
         self.health.fold(event)
-        if record.seq > self._start.seq:
-            self.telemetry.fold(event, is_end)
+        if seq <= self._start.seq:
+            return
+        self.telemetry.fold(event, is_end)
+        self.book.fold(seq, event)
+        self.alerts.fold(event, start)
+        if self.on_event is not None:
+            self.on_event(event)
 
     def _park(self, record: Stored) -> None:
         if record.seq > self._start.seq:
@@ -63,6 +104,8 @@ class Fold:
             seq=self.seq,
             digest=digest_of(self._last),
             numbers=self.telemetry.snapshot(),
+            book=pack(self.book.snapshot()),
+            alerts=self.alerts.snapshot(),
         )
 
 

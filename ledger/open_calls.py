@@ -53,6 +53,11 @@ class OpenCalls:
         if len(self._early) > _EARLY_ENDS:
             del self._early[next(iter(self._early))]
 
+    def start_of(self, call_id: str) -> RequestStart | None:
+        """The start of an open call."""
+        call = self._open.get(call_id)
+        return call.start if call else None
+
     def first_seq(self) -> int | None:
         """The lowest sequence that must be read again to know these calls; None if none is open."""
         oldest = next(iter(self._open.values()), None)

@@ -46,6 +46,11 @@ _INGRESS = Permissions(
         subjects.GOVERNOR_BEAT,
         subjects.GOVERNOR_METRICS,
         subjects.GOVERNOR_STATE,
+        subjects.GOVERNOR_LEASE,
+        subjects.GOVERNOR_RETURN,
+        subjects.GOVERNOR_PULSE,
+        subjects.GOVERNOR_RESET,
+        subjects.GOVERNOR_BUDGETS,
         subjects.setting("events.ticket"),
         api("STREAM.MSG.DELETE", WORK),
         *_reads(LEDGER, RESP, BLOBS, SNAPSHOTS, SETTINGS),
@@ -55,6 +60,7 @@ _INGRESS = Permissions(
         f"{subjects.inbox('ingress')}.>",
         subjects.RESP_SUBJECTS,
         subjects.LIVE_EVENTS,
+        subjects.GOVERNOR_RECALL,
     ),
 )
 
@@ -66,6 +72,7 @@ _WORKER = Permissions(
         subjects.BLOB_SUBJECTS,
         subjects.RUNNING,
         subjects.GOVERNOR_BEAT,
+        subjects.GOVERNOR_HOLD,
         subjects.acks(WORK),
         api("CONSUMER.MSG.NEXT", WORK, "*"),
         *_reads(LEDGER, RESP, BLOBS),
@@ -86,6 +93,11 @@ _GOVERNOR = Permissions(
         subjects.SNAPSHOT_SUBJECTS,
         subjects.setting("access.>"),
         subjects.setting("governor.>"),
+        subjects.GOVERNOR_RECALL,
+        # Answers of its own connection: one that was asked for before a reconnect is no answer to
+        # the server any more.
+        f"{subjects.inbox('ingress')}.>",
+        f"{subjects.inbox('worker')}.>",
         api("STREAM.PURGE", SNAPSHOTS),
         *_reads(LEDGER, SNAPSHOTS, SETTINGS),
         *_LOOKS,
@@ -96,6 +108,12 @@ _GOVERNOR = Permissions(
         subjects.GOVERNOR_BEAT,
         subjects.GOVERNOR_METRICS,
         subjects.GOVERNOR_STATE,
+        subjects.GOVERNOR_LEASE,
+        subjects.GOVERNOR_RETURN,
+        subjects.GOVERNOR_PULSE,
+        subjects.GOVERNOR_HOLD,
+        subjects.GOVERNOR_RESET,
+        subjects.GOVERNOR_BUDGETS,
     ),
     answers=True,
 )

@@ -22,6 +22,8 @@ LEDGER_REPUBLISH_SOURCE = "ledger.*.*.>"
 LIVE_ACCESS = "agent.events.access.>"
 # Not by project, as all other events: whoever looks for the newest one finds it by few subjects.
 LEDGER_ACCESS = "ledger.ingress.=.access.>"
+# All that governors append, each of them only behind the last of them it knows.
+LEDGER_GOVERNOR = "ledger.governor.>"
 
 PROJECTOR = "analytics"
 LANES = ("interactive", "batch")

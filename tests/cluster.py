@@ -306,12 +306,12 @@ class Cluster:
         return answer
 
     async def settled(self, seconds: float = 20.0) -> list[LedgerEvent]:
-        """The ledger once every call has its end and the queue is empty; one end for each."""
+        """The events of calls once each has its one end and the queue is empty."""
 
         async def is_settled() -> list[LedgerEvent] | None:
             if await self.jobs():
                 return None
-            events = await self.events()
+            events = [event for event in await self.events() if event.call_id]
             return events if events and not open_calls(events) else None
 
         try:

@@ -23,16 +23,20 @@ from tests.sample_events import writer_of
 
 ROLE = """
 import sys
+import time
+import msgspec
 import uvloop
 from ledger.governor import run_governor
-from schemas.config import BusConfig, Config
+from schemas.config import Config
 from schemas.ids import Clock
+shift = int(sys.argv[4])
 uvloop.run(
     run_governor(
-        Config(bus=BusConfig(url=sys.argv[1])),
-        Clock(),
+        msgspec.json.decode(sys.argv[1], type=Config),
+        Clock(now_ns=lambda: time.time_ns() + shift),
         lambda: print("ready", flush=True),
         close_after=float(sys.argv[2]),
+        expire_after=float(sys.argv[3]),
     )
 )
 """
@@ -86,6 +90,9 @@ class Role:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
+    def send(self, signal: signal.Signals) -> None:
+        self._process.send_signal(signal)
+
     async def ends(self) -> int:
         async with asyncio.timeout(10):
             return await self._process.wait()
@@ -97,11 +104,27 @@ class Role:
 
 
 @asynccontextmanager
-async def governing(server: NatsServer, close_after: float = 0.2) -> AsyncIterator[Role]:
+async def governing(
+    server: NatsServer,
+    close_after: float = 0.2,
+    *,
+    config: Config = Config(),  # noqa: B008
+    expire_after: float = 20.0,
+    shift_ns: int = 0,
+) -> AsyncIterator[Role]:
+    """`shift_ns` is how far the clock of this governor is ahead."""
     async with bus_at(server.url):
         url = server.url_of("governor")
+    config = msgspec.structs.replace(config, bus=BusConfig(url=url))
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", ROLE, url, str(close_after), stdout=asyncio.subprocess.PIPE
+        sys.executable,
+        "-c",
+        ROLE,
+        msgspec.json.encode(config).decode(),
+        str(close_after),
+        str(expire_after),
+        str(shift_ns),
+        stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
     role = Role(process)

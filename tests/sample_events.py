@@ -26,6 +26,7 @@ from schemas.access_events import (
 from schemas.errors import ErrorInfo
 from schemas.event import Event, type_of
 from schemas.events import (
+    WRITERS,
     AttemptAbandoned,
     AttemptFailed,
     AttemptLate,
@@ -200,4 +201,4 @@ def writer_of(event: Event) -> str:
     """The role that writes such an event."""
     if isinstance(event, RequestStart | RequestRejected | AccessEvent):
         return "ingress"
-    return "governor" if isinstance(event, RequestLost) else "worker"
+    return "governor" if type_of(event) in WRITERS["governor"] else "worker"

@@ -24,7 +24,7 @@ from schemas.access import (
     budget_of,
     recorded,
 )
-from schemas.config import Config, KeyPolicy
+from schemas.config import BudgetConfig, Config, KeyPolicy
 
 
 class Configured(NamedTuple):
@@ -56,7 +56,8 @@ def configured(config: Config) -> Configured:
         id: Team(id=id, **recorded(entry, TeamSettings.__struct_fields__))
         for id, entry in config.teams.items()
     }
-    budgets = [budget_of(entry.scope, entry.id, entry, 0) for entry in config.budgets]
+    budgets = [*_of_gateway(config.budget)]
+    budgets += [budget_of(entry.scope, entry.id, entry, 0) for entry in config.budgets]
     budgets += _budgets("key", {id: entry.budgets for id, entry in config.keys.items()})
     budgets += _budgets("project", {id: entry.budgets for id, entry in config.projects.items()})
     budgets += _budgets("team", {id: entry.budgets for id, entry in config.teams.items()})
@@ -80,6 +81,18 @@ def _with_policy(key: Key, policy: KeyPolicy | None) -> Key:
         allowed_models=policy.allowed_models,
         limits=limits if policy.rate_limit_per_minute else None,
     )
+
+
+def _of_gateway(config: BudgetConfig) -> Iterable[Budget]:
+    """The budget of the whole gateway, `global:day`."""
+    if config.daily_limit_usd is not None:
+        terms = BudgetTerms(
+            period="day",
+            limit_usd=config.daily_limit_usd,
+            hard_stop=config.hard_stop,
+            warning_threshold=config.warning_threshold,
+        )
+        yield budget_of("global", "", terms, 0)
 
 
 def _budgets(scope: BudgetScope, terms: Mapping[str, Iterable[BudgetTerms]]) -> Iterable[Budget]:

@@ -13,10 +13,12 @@ import nats
 import pytest
 
 from compose.nats_server import NatsServer
-from ledger import checkpoint, governor
+from ledger import checkpoint, closer
 from ledger.beats import Beats
 from ledger.checkpoint import Checkpoint
+from ledger.closer import Closer
 from ledger.connection import NoResponders, RequestTimeout
+from ledger.fenced import Fenced
 from ledger.governor import Governor
 from ledger.log import Follower, Truncated
 from schemas import subjects
@@ -72,7 +74,7 @@ async def test_a_call_that_nobody_ended_is_ended_as_lost(bus: Bus, nats_server: 
         [event] = [event for event in await bus.events() if isinstance(event, RequestLost)]
         assert (event.call_id, event.model, event.project) == ("gone", "gpt-4o", "p1")
         assert event.cost_nano is None
-        await caught_up(bus, 5)
+        await caught_up(bus, 6)
         assert (await bus.state())["open_calls"] == 1
 
 
@@ -90,16 +92,16 @@ async def test_a_killed_governor_leaves_a_successor_what_it_needs(
     await bus.append(running_start("stays"), sample.rejected("no"))
     await bus.append(running_start("late"), sample.complete("late", time.time_ns()))
     async with governing(nats_server) as first:
-        await caught_up(bus, 4)
+        await caught_up(bus, 5)
         assert await first.ends_with(signal.SIGTERM) == 0
     kept = await checkpoint.load(bus.connection)
-    assert (kept.fold_from, kept.seq) == (1, 4)
+    assert (kept.fold_from, kept.seq) == (1, 5)
     async with governing(nats_server) as second:
         await bus.append(sample.complete("stays", time.time_ns()), overdue_start("gone"))
         await lost_count(bus, 1)
         assert await second.ends_with(signal.SIGKILL) == -signal.SIGKILL
     async with governing(nats_server):
-        await caught_up(bus, 7)
+        await caught_up(bus, 9)
         assert await bus.lost() == ["gone"]
         lines = await bus.metrics()
         counted = 'nexus_ai_requests_total{model="gpt-4o",provider="openai",status='
@@ -122,15 +124,17 @@ async def test_a_checkpoint_of_another_ledger_is_not_believed(
 async def test_the_closer_waits_while_the_fold_is_behind(
     bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(governor, "_CHECK_EVERY", 0.01)
-    monkeypatch.setattr(governor, "_CATCH_UP_WITHIN", 0.05)
-    role = Governor(bus.connection, bus.publisher, Checkpoint(), 0.0, Clock())
+    monkeypatch.setattr(closer, "_CHECK_EVERY", 0.01)
+    monkeypatch.setattr(closer, "_CATCH_UP_WITHIN", 0.05)
+    role = Governor(bus.connection, bus.publisher, Checkpoint(), Clock())
+    ledger = Fenced(bus.connection, bus.publisher)
+    closing = Closer(bus.connection, ledger, role.fold, 0.0, Clock())
     await bus.append(overdue_start("gone"))
     async with running(role.follow()):
         await open_calls(role, 1)
     # An end whose message id the ledger has forgotten: only a fold that has it prevents a second.
     await bus.append(sample.complete("gone", time.time_ns()), message_id="forgotten")
-    async with running(role.close_overdue()):
+    async with running(closing.run()):
         await asyncio.sleep(0.5)
         assert await bus.lost() == []
         async with running(role.follow()):
@@ -172,9 +176,9 @@ async def test_the_state_names_the_providers_and_the_sequence(
 ) -> None:
     await bus.append(running_start("a"), sample.complete("a", time.time_ns()))
     async with governing(nats_server):
-        await caught_up(bus, 2)
+        await caught_up(bus, 3)
         assert await bus.state() == {
-            "seq": 2,
+            "seq": 3,
             "open_calls": 0,
             "providers": {
                 "openai": {
@@ -237,7 +241,10 @@ async def test_no_number_goes_down_while_one_governor_follows_another(
                 lines = await bus.metrics(patience=0.1)
             except (NoResponders, RequestTimeout):
                 continue
-            names = ('nexus_ai_errors_total{provider="",', "nexus_ai_events_total{")
+            names = (
+                'nexus_ai_errors_total{provider="",',
+                'nexus_ai_events_total{type="model.streaming.start"',
+            )
             shown.append(sum(float(line.split()[-1]) for line in lines if line.startswith(names)))
 
     async def shows(number: float) -> None:
@@ -304,7 +311,8 @@ async def test_a_ledger_that_lost_its_end_is_noticed_and_folded_anew(
         records = Follower(bus.connection, 1).records()
         assert [(await anext(records)).seq for _ in range(3)] == [1, 2, 3]
         async with governing(nats_server) as role:
-            await caught_up(bus, 3)
+            await caught_up(bus, 4)
+            assert (await anext(records)).seq == 4
             nats_server.kill()
             shutil.rmtree(store)
             shutil.copytree(earlier, store)
