@@ -26,6 +26,10 @@ _TOKENS_PER_SECOND = 40
 _LEAST_OUTPUT = 64
 
 
+# More than any budget can be, and still an integer that every wire format can carry.
+_MOST_NANO = 4_000_000_000_000_000_000
+
+
 class _Vision(NamedTuple):
     """The most tokens of one image, by the detail that the client asked for."""
 
@@ -137,7 +141,8 @@ def estimate(measure: Measure, target: Target, output: int, ratios: Ratios) -> E
 def _dearest(price: Price, prompt: Tokens, completion: int) -> int:
     """Of all rates that the prompt may lead to, the most expensive ones."""
     possible = [price.rates, *(tier.rates for tier in price.tiers if prompt.total > tier.above)]
-    return price.per_request + max(_at(rates, prompt, completion) for rates in possible)
+    most = price.per_request + max(_at(rates, prompt, completion) for rates in possible)
+    return min(most, _MOST_NANO)
 
 
 def _at(rates: Rates, prompt: Tokens, completion: int) -> int:

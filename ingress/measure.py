@@ -51,6 +51,8 @@ _SLOWEST = {"mp3": 1000, "wav": 4000, "pcm16": 4000, "g711_ulaw": 4000, "g711_al
 _OFF = frozenset({b"null", b"false", b"[]"})
 # The quotation marks, colon and comma around a value.
 _SIGNS = 6
+# A larger limit limits nothing: no model writes as much.
+_MOST_TOKENS = 1_000_000_000
 _BYTES_PER_TOKEN = 4
 _TOKENS_PER_MESSAGE = 4
 _TYPICAL_IMAGE = 800
@@ -188,7 +190,8 @@ class _Count:
 def measure(body: bytes) -> Measure:
     """The measure of a canonical body that `parse` of its dialect has accepted.
 
-    Raises InvalidRequest where its messages are nested too deeply to be looked into.
+    Raises InvalidRequest where its messages cannot be looked into: nested too deeply, or a number
+    in them that no computer holds.
     """
     try:
         fields = _decode_fields(body)
@@ -196,6 +199,10 @@ def measure(body: bytes) -> Measure:
     except RecursionError as error:
         raise InvalidRequest(
             "The messages are nested too deeply.", param="messages", code="invalid_json"
+        ) from error
+    except msgspec.DecodeError as error:
+        raise InvalidRequest(
+            f"The messages cannot be read: {error}", param="messages", code="invalid_json"
         ) from error
     count = _Count()
     for message in messages:
@@ -227,7 +234,8 @@ def measure(body: bytes) -> Measure:
 
 
 def _number(raw: Raw | None) -> int | None:
-    return None if raw is None else _decode_count(raw)
+    number = None if raw is None else _decode_count(raw)
+    return None if number is None else min(number, _MOST_TOKENS)
 
 
 def _size(value: Any) -> int:

@@ -22,15 +22,15 @@ def narrowed(
 
     What the credential is bound to cannot be left: whoever is bound to nothing may name any id, and
     the named project's rules then hold as for its own keys. `end_user` is OpenAI's `user`: it
-    stands for the user where nothing else does. Raises Forbidden (`foreign_project`,
-    `foreign_user`).
+    stands for the user where nothing else does. Who comes without a credential of ours may name
+    nobody. Raises Forbidden (`foreign_project`, `foreign_user`).
     """
     asked = budget or _NOTHING
     if asked.project_id and asked.project_id != principal.tenant.project:
         principal = _within_project(principal, asked.project_id, registry)
     if asked.user_id and asked.user_id != principal.tenant.user:
         principal = _for_user(principal, asked.user_id)
-    elif end_user and not principal.tenant.user:
+    elif end_user and not principal.tenant.user and principal.kind != "client":
         principal = _of_tenant(principal, user=plain_user(end_user))
     return principal
 
@@ -58,7 +58,6 @@ def _within_project(principal: Principal, project_id: str, registry: Registry) -
             *principal.models,
             *(one.allowed_models for one in holders if one.allowed_models is not None),
         ),
-        limits=(*principal.limits, *(one.limits for one in holders if one.limits is not None)),
         tier=next((tier for tier in (principal.tier, *(one.tier for one in holders)) if tier), ""),
         payloads=principal.payloads or (project.payloads if project is not None else None),
     )

@@ -170,6 +170,21 @@ def test_messages_nested_too_deeply_are_the_clients_error() -> None:
             assert error.info.param == "messages"
 
 
+@pytest.mark.parametrize("number", [b"1e999", b"9" * 5000])
+def test_a_number_in_a_message_that_nothing_holds_is_the_clients_error(number: bytes) -> None:
+    asked = b'{"messages":[{"role":"user","content":' + number + b"}]}"
+    with pytest.raises(InvalidRequest):
+        measure(asked)
+
+
+def test_a_limit_beyond_all_measure_gives_a_bound_that_can_be_sent() -> None:
+    dear = Target("local", "x", "local", Price(id="q", rates=Rates(input=10**14, output=10**14)))
+    found = measure(body("Hi", max_tokens=10**30, n=128))
+    assert found.max_tokens is not None
+    most = upper_bound(found, dear, found.max_tokens, LARGEST_WINDOW)
+    assert most is not None and 10**18 < most < 2**63
+
+
 def test_every_choice_and_a_prediction_count_as_output() -> None:
     one = Measure(messages=1)
     per_token = 2000
