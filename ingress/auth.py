@@ -43,8 +43,9 @@ class Principal(msgspec.Struct, frozen=True):
     """An authenticated caller; `admin` may see and do everything.
 
     `kind` is what it came with: a key of ours, a JWT, the admin token, or (`client`) a key for
-    `target_url` that is not ours. Every tuple of `models` must allow a model, every one of `limits`
-    holds. `until_ns` ends the credential, where it has an end of its own; `secret` is how the
+    `target_url` that is not ours. Every tuple of `models` must allow a model. `limits` are the
+    key's own, beside those of project, team and tier; with `queue` a call waits where they would
+    refuse it. `until_ns` ends the credential, where it has an end of its own; `secret` is how the
     digest of the shown secret begins, to tell it from other secrets of the same key.
     """
 
@@ -53,7 +54,8 @@ class Principal(msgspec.Struct, frozen=True):
     kind: Kind = "key"
     models: tuple[tuple[str, ...], ...] = ()
     tier: str = ""
-    limits: tuple[Limits, ...] = ()
+    limits: Limits | None = None
+    queue: bool = False
     on_disconnect: OnDisconnect = "cancel"
     payloads: Payloads | None = None
     until_ns: int | None = None
@@ -244,7 +246,8 @@ class Authenticator:
             kind=kind,
             models=tuple([one.allowed_models for one in holders if one.allowed_models is not None]),
             tier=key.tier or (project.tier if project else "") or (team.tier if team else ""),
-            limits=tuple([one.limits for one in holders if one.limits is not None]),
+            limits=key.limits,
+            queue=key.queue,
             on_disconnect=key.on_disconnect,
             payloads=key.payloads or (project.payloads if project is not None else None),
             until_ns=until_ns,

@@ -90,11 +90,13 @@ class _KeyFields(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     on_disconnect: OnDisconnect = "cancel"
     payloads: Payloads | None = None
     expires_at: Moment | None = None
+    queue: bool = False
 
 
 class KeySettings(_KeyFields, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a virtual key may be told. None as `allowed_models` allows every model, None as
-    `payloads` leaves it to the project."""
+    `payloads` leaves it to the project. With `queue` a call waits for its turn, up to its deadline,
+    where a limit would refuse it."""
 
     limits: LimitSettings | None = None
 

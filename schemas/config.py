@@ -63,7 +63,8 @@ class TargetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One entry of `models:`; costs are decimal USD per token as written in YAML."""
+    """One entry of `models:`; costs are decimal USD per token as written in YAML, `limits` hold
+    for all calls of the model together."""
 
     provider: str = ""
     engine: str = ""
@@ -73,6 +74,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout: Seconds | None = None
     fallbacks: tuple[str, ...] = ()
     targets: tuple[TargetConfig, ...] = ()
+    limits: LimitSettings | None = None
 
 
 class QueueConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -87,7 +89,8 @@ class QueueConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class LimitConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Bounds on what a client may send and how long it may take, and how often it may ask.
 
-    The last three are rates per key as document 002 names them; None is no limit.
+    The rates hold for each key that says nothing else of the same rate, `per_user` for each user;
+    None is no limit. `model_tokens_per_minute` is the name that document 002 has for tokens.
     """
 
     max_body_bytes: Positive = 32 * MEGABYTE
@@ -97,7 +100,9 @@ class LimitConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stream_buffer_bytes: Positive = MEGABYTE
     requests_per_second: Annotated[float, msgspec.Meta(gt=0)] | None = None
     burst: Positive | None = None
+    requests_per_minute: Positive | None = None
     model_tokens_per_minute: Positive | None = None
+    per_user: LimitSettings | None = None
 
 
 class BusConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -27,7 +27,7 @@ _GRAINS = 100
 # A holder that would like more than it needs gets no more than this part of what is left.
 _SHARE_OF_WINDOW = 4
 _SHARE_OF_BURST = 2
-_SLOT_POLL = 0.05
+_SLOT_POLL = 0.01
 
 
 class Rate(Protocol):
@@ -275,8 +275,9 @@ class Slots:
         return self._limit - sum(self._held.values())
 
     def take(self, holder: str, need: int, like: int, now_ns: int) -> tuple[int, int]:
-        self._held[holder] = self._held.get(holder, 0) + need
-        return need, FOR_EVER_NS
+        amount = need + _shared(self.left(now_ns) - need, like, 1)
+        self._held[holder] = self._held.get(holder, 0) + amount
+        return amount, FOR_EVER_NS
 
     def give_back(self, holder: str, amount: int, now_ns: int) -> None:
         held = self._held.pop(holder, 0) - amount

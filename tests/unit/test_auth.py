@@ -263,7 +263,7 @@ async def test_a_key_brings_its_tenant_and_what_project_and_team_say() -> None:
     assert (tenant.key_id, tenant.project, tenant.team) == ("key_a", "shop", "web")
     assert (tenant.user, tenant.app) == ("ann", "bot")
     assert principal.models == (("gpt-*",), ("*-mini",))
-    assert principal.limits == (own, Limits(requests_per_minute=60), Limits(concurrent=9))
+    assert principal.limits == own
     assert (principal.tier, principal.payloads) == ("pro", "redacted")
     assert principal.on_disconnect == "drain"
     assert (principal.kind, principal.admin) == ("key", False)
@@ -383,7 +383,7 @@ async def test_policies_of_the_configuration_act() -> None:
         key_policies={id_of(PLAIN): KeyPolicy(allowed_models=("chat",), rate_limit_per_minute=30)}
     )
     principal = await door.enter(PLAIN)
-    assert principal.limits == (Limits(requests_per_minute=30),)
+    assert principal.limits == Limits(requests_per_minute=30)
     assert principal.allows("chat")
     with pytest.raises(Forbidden) as error:
         principal.require_model("gpt-4o")

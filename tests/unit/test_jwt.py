@@ -306,7 +306,7 @@ async def test_project_and_team_add_what_they_say() -> None:
     assert principal.tenant.team == "web"
     assert principal.models == (("gpt-4*",), ("gpt-*",), ("*-mini",))
     assert (principal.tier, principal.payloads) == ("pro", "redacted")
-    assert principal.limits == (Limits(concurrent=3),)
+    assert principal.limits is None
     assert principal.allows("gpt-4o-mini")
     assert not principal.allows("gpt-4o")
 
