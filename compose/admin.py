@@ -33,6 +33,13 @@ def ask(
     return client.request(gateway, method, "admin", *steps, body=body, query=query)
 
 
+def get(*steps: str) -> "Reply":
+    """What the gateway answers at a path outside of `/admin`. Raises Failed."""
+    from compose import client
+
+    return client.request(client.address(os.environ), "GET", *steps)
+
+
 def show_record(reply: "Reply", as_json: bool) -> None:
     """A key, project or team."""
     from compose import admin_views as views
@@ -102,10 +109,10 @@ def show_list(
         return
     count = f"{len(found)} {what if len(found) != 1 else what.removesuffix('s')}"
     more = ", and there are more: --all shows them" if page.has_more else ""
-    click.echo(table(found, _room()) + f"({count}{more}; ledger sequence {page.as_of_seq})")
+    click.echo(table(found, room()) + f"({count}{more}; ledger sequence {page.as_of_seq})")
 
 
-def _room() -> int | None:
+def room() -> int | None:
     """The width of the terminal; whatever is no terminal has any."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 

@@ -14,7 +14,9 @@ _KEY_COLUMNS = (
 )  # fmt: skip
 _SPARE = ("hint", "source", "tier", "budgets", "team", "user", "limits")
 _SCOPE_COLUMNS = ("id", "name", "team", "models", "tier", "limits", "budgets", "source")
-_BUDGET_COLUMNS = ("name", "limit", "stop", "warns at", "source")
+_BUDGET_COLUMNS = (
+    "name", "limit", "spent", "held", "left", "resets", "stop", "warns at", "source",
+)  # fmt: skip
 _EACH = {"day": "a day", "week": "a week", "month": "a month", "total": "in all"}
 
 T = TypeVar("T")
@@ -28,6 +30,10 @@ class Budget(msgspec.Struct):
     limit_usd: float
     hard_stop: bool
     warning_threshold: float
+    spent_usd: float | None = None
+    held_usd: float | None = None
+    remaining_usd: float | None = None
+    resets_at: datetime | None = None
     source: str | None = None
     created_at: datetime | None = None
     updated_at: datetime | None = None
@@ -108,7 +114,7 @@ def _table(found: Sequence[Record], columns: Sequence[str], room: int | None) ->
 def grace(one: Record) -> str:
     """How long the secrets still open that a key had before; a sentence, or nothing."""
     ends = [secret.until for secret in one.secrets if secret.until is not None]
-    return f"The one before opens until {_time(max(ends))}. " if ends else ""
+    return f"The one before opens until {time(max(ends))}. " if ends else ""
 
 
 def budget(one: Budget) -> str:
@@ -140,12 +146,12 @@ def _told(one: Record) -> dict[str, str]:
         "metadata": ", ".join(f"{name}={text}" for name, text in (one.metadata or {}).items()),
         "on disconnect": one.on_disconnect or "",
         "payloads": one.payloads or "",
-        "expires": _time(one.expires_at),
-        "replaced": ", ".join(f"{old.hint}, opens until {_time(old.until)}" for old in replaced),
+        "expires": time(one.expires_at),
+        "replaced": ", ".join(f"{old.hint}, opens until {time(old.until)}" for old in replaced),
         "source": _source(one),
-        "created": _time(one.created_at),
-        "updated": _time(one.updated_at),
-        "revoked": _time(one.revoked_at),
+        "created": time(one.created_at),
+        "updated": time(one.updated_at),
+        "revoked": time(one.revoked_at),
     }
 
 
@@ -153,11 +159,15 @@ def _budget_told(one: Budget) -> dict[str, str]:
     return {
         "name": one.name,
         "limit": _limit(one),
+        "spent": dollars(one.spent_usd),
+        "held": dollars(one.held_usd),
+        "left": dollars(one.remaining_usd),
+        "resets": time(one.resets_at),
         "stop": _stop(one),
         "warns at": f"{one.warning_threshold * 100:g} %",
         "source": _source(one),
-        "created": _time(one.created_at),
-        "updated": _time(one.updated_at),
+        "created": time(one.created_at),
+        "updated": time(one.updated_at),
     }
 
 
@@ -167,13 +177,18 @@ def _source(one: Record | Budget) -> str:
 
 
 def _limit(budget: Budget) -> str:
-    dollars = format_usd(nano_from_usd(budget.limit_usd))
-    return f"${dollars} {_EACH.get(budget.period, budget.period)}"
+    return f"{dollars(budget.limit_usd)} {_EACH.get(budget.period, budget.period)}"
 
 
 def _stop(budget: Budget) -> str:
     return "hard" if budget.hard_stop else "soft"
 
 
-def _time(when: datetime | None) -> str:
+def dollars(usd: float | None) -> str:
+    """`$12.5`; nothing for an amount that nobody knows."""
+    return "" if usd is None else f"${format_usd(nano_from_usd(usd))}"
+
+
+def time(when: datetime | None) -> str:
+    """A time in UTC, to the minute."""
     return "" if when is None else when.astimezone(UTC).strftime("%Y-%m-%d %H:%MZ")

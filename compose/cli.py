@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from compose.budget_commands import budget
 from compose.commands import BAD_USAGE, Command, Commands, refuse
 from compose.key_commands import keys
-from compose.scope_commands import budget, projects, teams
+from compose.ledger_commands import ledger
+from compose.scope_commands import projects, teams
 
 if TYPE_CHECKING:
     from compose.roles import Role
@@ -36,6 +38,7 @@ _EXAMPLES = """\
   nexus check --config nexus.yaml               what is configured, and where each value is from
   nexus keys create --name my-app               a key to hand out, shown once
   nexus budget set project:shop month 500       what the project may spend
+  nexus ledger verify                           whether all the books agree
   nexus tail --type 'model.request.*'           what happens, as it happens
   nexus sql "select model, count() from events group by model"
   NEXUS_NATS_URL=nats://bus:4222 nexus worker --pool openai
@@ -184,7 +187,7 @@ def bus_permissions(config: str | None) -> None:
     click.echo(bus.authorization(_load(config).config), nl=False)
 
 
-for group in (keys, projects, teams, budget):
+for group in (keys, projects, teams, budget, ledger):
     nexus.add_command(group)
 
 
