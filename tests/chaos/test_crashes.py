@@ -40,20 +40,23 @@ SEED = int(os.environ.get("NEXUS_TEST_SEED", "7"))
 
 
 class Crashes:
-    """Kills one process after the other, by seeded dice, and starts each again."""
+    """Kills one process after the other, in rounds of seeded dice, and starts each again.
+
+    In a round of nine every process has its turn, the bus three times.
+    """
 
     def __init__(self, cluster: Cluster, governors: Sequence[Role], seed: int) -> None:
         self.log: list[str] = []
         self._cluster = cluster
         self._dice = random.Random(seed)
         self._roles = [*cluster.ingresses, *cluster.workers, *governors]
+        self._round: list[Role | None] = []
 
     async def happen(self, kills: int) -> None:
         for _ in range(kills):
             await asyncio.sleep(self._dice.uniform(0.2, 1.0))
             away = self._dice.uniform(0.0, 0.8)
-            # The bus twice as often as any other process.
-            victim = self._dice.choice([*self._roles, None, None])
+            victim = self._next()
             self.log.append(victim.name if victim else "bus")
             if victim is None:
                 self._cluster.bus.kill()
@@ -63,6 +66,13 @@ class Crashes:
                 await victim.kill()
                 await asyncio.sleep(away)
                 await victim.start()
+
+    def _next(self) -> Role | None:
+        """A process; None is the bus."""
+        if not self._round:
+            self._round = [*self._roles, None, None, None]
+            self._dice.shuffle(self._round)
+        return self._round.pop()
 
 
 @pytest.mark.parametrize(
