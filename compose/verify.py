@@ -245,7 +245,8 @@ def _told(report: Report) -> str:
         lines += [f"({hidden} more accounts are equal; --json has them)", ""]
     if report.equal:
         return "\n".join([*lines, "Everything is equal.\n"])
-    lines += [f"{len(report.differences)} differences:"]
+    count = len(report.differences)
+    lines += [f"{count} difference{'' if count == 1 else 's'}:"]
     lines += [f"  {show.printable(one)}" for one in report.differences]
     return "\n".join(lines) + "\n"
 

@@ -21,8 +21,9 @@ ROOT = Path(__file__).parents[2]
 OURS = ("NEXUS_", "GATEWAY_", "UNIFIED_GATEWAY_", "ADMIN_TOKEN", "CONFIG_PATH", "PORT")
 COMMANDS = [
     "up", "ingress", "worker", "governor", "analytics", "check", "setup", "bus-permissions",
-    "keys", "projects", "teams", "budget", "sql", "tail", "version",
+    "keys", "projects", "teams", "budget", "ledger", "sql", "tail", "version",
 ]  # fmt: skip
+GROUPS = ["keys", "projects", "teams", "budget", "ledger"]
 
 
 def run(*arguments: str, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
@@ -52,7 +53,7 @@ def test_help_explains_every_command_with_examples(flag: str) -> None:
 def test_every_command_has_help_of_its_own_and_none_is_hidden() -> None:
     assert list(nexus.commands) == COMMANDS
     groups = [one for one in nexus.commands.values() if isinstance(one, click.Group)]
-    assert [group.name for group in groups] == ["keys", "projects", "teams", "budget"]
+    assert [group.name for group in groups] == GROUPS
     for command in (*nexus.commands.values(), *(c for g in groups for c in g.commands.values())):
         assert command.help
         assert not command.hidden
@@ -62,7 +63,7 @@ def test_every_command_has_help_of_its_own_and_none_is_hidden() -> None:
 
 
 def test_the_help_of_a_group_is_short_and_has_examples() -> None:
-    for group in ("keys", "projects", "teams", "budget"):
+    for group in GROUPS:
         told = run(group, "--help").stdout
         assert "...\n" not in told.partition("Commands:")[2], "an explanation was cut off"
         assert f"  nexus {group} " in told.partition("Examples:")[2]
