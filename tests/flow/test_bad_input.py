@@ -254,7 +254,7 @@ def test_what_is_missing(client: httpx.Client, body: Any, code: str, param: str)
         with_content('[{"type":"text"},{"type":"none"},5,null,[]]'),
         with_field('"stop":{}'),
         with_field('"":{"":""}'),
-        with_field('"routing":"x","budget":[1]'),
+        with_field('"routing":"x","budget":null'),
         with_field('"model":"no","model":"mock"'),
         with_field(f'"{"k" * 100_000}":1'),
         with_field(",".join(f'"k{at}":{at}' for at in range(20_000))),
