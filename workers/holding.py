@@ -5,6 +5,7 @@ the next; after any other the next asks anew, in the accounts the call was charg
 """
 
 import asyncio
+import logging
 from datetime import UTC, datetime
 
 from ledger.budgets import messages
@@ -18,6 +19,8 @@ from schemas.frames import Fence
 from schemas.ids import Clock
 from schemas.money import format_usd
 from workers.causes import BUDGET_UNAVAILABLE
+
+log = logging.getLogger("nexus.worker")
 
 _ANSWER_WITHIN = 1.0
 # A standby takes about two seconds to govern.
@@ -55,6 +58,10 @@ class Holds:
         ask = HoldAsk(call.id, request, call.hold_nano, call.accounts)
         answer = await self._answer(ask)
         if answer.shortage is not None:
+            log.info(
+                "further attempt refused by a budget",
+                extra={"call_id": call.id, "scope": answer.shortage.budget},
+            )
             raise HoldRefused(exceeded(answer.shortage))
         if answer.stranger:
             # The call is not open any more, or not known to be.
@@ -93,4 +100,5 @@ def exceeded(shortage: Shortage) -> ErrorInfo:
             f"spent ${format_usd(shortage.spent_nano)}, held ${format_usd(shortage.held_nano)}, "
             f"needed ${format_usd(shortage.needed_nano)}.{resets}"
         ),
+        should_retry=False,
     )

@@ -13,7 +13,7 @@ from ledger.budgets import messages
 from ledger.budgets.messages import Answer, HoldAsk, Shortage
 from ledger.connection import Message
 from ledger.publisher import Publisher
-from ledger.secret import ServerSecret
+from ledger.secret import ServerSecret, credential_purpose
 from ledger.work import submit
 from schemas import subjects
 from schemas.call import Call, Target, Tenant, Timeouts
@@ -134,6 +134,42 @@ async def test_after_an_attempt_of_unknown_cost_each_further_one_takes_its_own_h
         assert one_end(events, call.id).prompt_estimate == 11
 
 
+async def test_a_call_that_goes_on_in_another_pool_takes_its_hold_there(tmp_path: Path) -> None:
+    async with worker_of(tmp_path) as (cluster, _):
+        cluster.upstream.script(BROKEN)
+        lender = Lender(cluster, Answer())
+        call = call_of()
+        elsewhere = msgspec.structs.replace(call.target, provider="mock", pool="mock")
+        call = msgspec.structs.replace(call, plan=(call.target, elsewhere))
+        events = await run(cluster, call)
+
+        end = one_end(events, call.id)
+        assert isinstance(end, RequestComplete)
+        assert (end.provider, end.attempts) == ("mock", 4)
+        jobs = [ask.request.split(".")[0] for ask in lender.asked]
+        assert jobs == [jobs[0], jobs[0], jobs[2]]
+        assert jobs[2] != jobs[0]
+
+
+@pytest.mark.parametrize(("paid", "holds"), [("up", 0), ("mock", 2)])
+async def test_what_the_clients_own_key_pays_needs_no_hold(
+    tmp_path: Path, paid: str, holds: int
+) -> None:
+    """Three attempts at the first target come to nothing, the second one ends the call well."""
+    secret = ServerSecret(("the same secret for all roles",))
+    async with worker_of(tmp_path) as (cluster, _):
+        cluster.upstream.script(BROKEN)
+        lender = Lender(cluster, Answer())
+        call = call_of()
+        plan = (call.target, msgspec.structs.replace(call.target, provider="mock"))
+        sealed = secret.seal(b"sk-own", credential_purpose(call.id, paid), b"n" * 12)
+        call = msgspec.structs.replace(call, plan=plan, credentials={paid: sealed})
+        end = one_end(await run(cluster, call), call.id)
+        assert isinstance(end, RequestComplete)
+        assert (end.provider, end.billed_to) == ("mock", "client" if paid == "mock" else "")
+        assert len(lender.asked) == holds
+
+
 async def test_an_attempt_that_certainly_cost_nothing_leaves_its_hold_to_the_next(
     tmp_path: Path,
 ) -> None:
@@ -175,6 +211,7 @@ async def test_a_further_attempt_for_which_there_is_no_money_is_not_made(tmp_pat
         )
         for number in ("project:shop:month", "$20,", "$19.5,", "$0.45,", "$0.07", "2026-12-01T"):
             assert number in end.error.message
+        assert end.error.should_retry is False
         assert (end.cost_nano, end.attempts) == (0, 1)
         assert len(cluster.upstream.requests) == 1
 
