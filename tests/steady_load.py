@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from collections import Counter
 
 import httpx
 
@@ -32,6 +33,16 @@ class SteadyLoad:
     @property
     def calls(self) -> int:
         return len(self.streams) + len(self.answers)
+
+    def errors(self) -> Counter[str]:
+        """How many calls were answered with which error code."""
+        streamed = [stream.error for stream in self.streams.values()]
+        whole = [
+            answer.json()["error"]
+            for answer in self.answers.values()
+            if answer is not None and answer.status_code != 200
+        ]
+        return Counter(str(error["code"]) for error in streamed + whole if error is not None)
 
     async def stop(self) -> None:
         """Returns when the last calls have come to something."""

@@ -105,7 +105,7 @@ async def test_after_kills_under_load_every_call_has_one_end_and_all_sums_agree(
         events = await all_ended(cluster)
         bills = meter.check(events)
         check_answers(load, events)
-        print(f"{load.calls} calls, {bills}; killed: {' '.join(crashes.log)}")
+        print(f"{load.calls} calls, {bills}, {load.errors()}; killed: {' '.join(crashes.log)}")
         assert bills.good > load.calls / 4, "the gateway should have worked for much of the time"
         await check_governor(cluster)
 
