@@ -28,7 +28,9 @@ from ingress.cancel import Canceller
 from ingress.chat import ChatCompletions, Gateway
 from ingress.gate import Gate
 from ingress.lease_client import LeaseClient
+from ingress.limits import Applying
 from ingress.pools import Pools
+from ingress.rating import Rating
 from ingress.replies import Replies
 from ingress.routing import Router
 from ingress.server import Server, server
@@ -183,6 +185,8 @@ async def run_ingress(
     router = Router(config, Catalog.load(), clock)
     leases = LeaseClient(connection, clock)
     budgeting = Budgeting(leases, config.budget_zone, clock, partial(_append, ledger))
+    applying = Applying(config, registry)
+    rating = Rating(applying, leases, clock)
     ratios = Ratios()
     ratios.listen(connection)
     pools = Pools(connection, clock)
@@ -193,7 +197,17 @@ async def run_ingress(
         secret=secret,
         router=router,
         gate=Gate(
-            config, keys, registry, secret, router, budgeting, ratios, replies.ingress, clock
+            config,
+            keys,
+            registry,
+            secret,
+            router,
+            applying,
+            rating,
+            budgeting,
+            ratios,
+            replies.ingress,
+            clock,
         ),
         admission=Admission(ledger, publisher, blobs, pools, budgeting, clock),
         replies=replies,

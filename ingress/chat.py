@@ -17,7 +17,7 @@ from ingress.auth import Authenticator, Headers
 from ingress.body import ClientLeft, read_body
 from ingress.cancel import Canceller
 from ingress.dialects import openai
-from ingress.gate import Gate, Passed
+from ingress.gate import Entered, Gate
 from ingress.replies import Gap, Replies, Reply
 from ingress.routing import Router
 from ingress.sequencer import Interrupted
@@ -64,13 +64,15 @@ class Gateway(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What the log line of a call says at its end; `runs_on` when only the client's part ended."""
+    """What the log line of a call says at its end; `runs_on` when only the client's part ended,
+    `tokens` is None where nobody has told them."""
 
     status: int
     provider: str = ""
     cost_nano: int | None = None
     code: str | None = None
     runs_on: bool = False
+    tokens: int | None = None
 
 
 class ChatCompletions:
@@ -92,12 +94,13 @@ class ChatCompletions:
             body = await read_body(scope, receive, gateway.config.limits)
             request = openai.parse(body, _model_of_path(scope))
             model = request.model
-            passed = await gateway.gate.enter(
+            entered = await gateway.gate.enter(
                 principal, request, scope["headers"], call_id, received_ns
             )
-            model = passed.call.model
+            model = entered.call.model
+            answer.headers = entered.rated.headers
             ledgered = True
-            outcome = await self._run(passed, receive, answer)
+            outcome = await self._run(entered, receive, answer)
         except NexusError as error:
             if not ledgered:
                 gateway.count_refusal(error.info.type)
@@ -109,24 +112,28 @@ class ChatCompletions:
             outcome = await answer.fail(Internal("The gateway failed; its log says why.").info)
         _log_call(outcome, call_id, model, key_id, gateway.clock.now_ns() - received_ns)
 
-    async def _run(self, passed: Passed, receive: Receive, answer: "Answer") -> Outcome:
+    async def _run(self, entered: Entered, receive: Receive, answer: "Answer") -> Outcome:
         """From admission to the end; the client's going away is watched all the time."""
-        gateway, call = self._gateway, passed.call
+        gateway, call = self._gateway, entered.call
+        tokens: int | None = 0
         reply = gateway.replies.open(call.id)
         watch = asyncio.ensure_future(_disconnected(receive))
         watch.add_done_callback(lambda _: reply.leave())
         try:
-            job_seq = await gateway.admission.admit(call, passed.taken)
+            job_seq = await gateway.admission.admit(call, entered.taken)
+            tokens = None
             try:
-                outcome = await self._relay(call, passed.request, reply, answer)
+                outcome = await self._relay(call, entered.request, reply, answer)
             except asyncio.CancelledError:
                 # This process stops, and its patience with running calls is over.
                 gateway.canceller.cancel(call, job_seq)
                 return await answer.fail(_stopping().info)
-            if outcome.runs_on and not (reply.gone and passed.principal.on_disconnect != "cancel"):
+            if outcome.runs_on and not (reply.gone and entered.principal.on_disconnect != "cancel"):
                 gateway.canceller.cancel(call, job_seq)
+            tokens = outcome.tokens
             return outcome
         finally:
+            entered.rated.release(tokens)
             watch.cancel()
             gateway.replies.close(reply)
 
@@ -173,15 +180,21 @@ class ChatCompletions:
         else:
             await answer.whole(openai.answer(finish, body, request.include))
         cost = finish.cost.total if finish.cost else None
-        return Outcome(status=200, provider=finish.provider, cost_nano=cost)
+        used = finish.usage.prompt + finish.usage.completion
+        told = finish.usage.status != "unknown"
+        return Outcome(200, finish.provider, cost, tokens=used if told else None)
 
 
 class Answer:
-    """One HTTP response: whole, streamed, or an error in whichever of the two was begun."""
+    """One HTTP response: whole, streamed, or an error in whichever of the two was begun.
 
-    __slots__ = ("_call_id", "_send", "started")
+    `headers` go with whatever is sent.
+    """
+
+    __slots__ = ("_call_id", "_send", "headers", "started")
 
     def __init__(self, send: Send, call_id: str) -> None:
+        self.headers: Headers = []
         self._send = send
         self._call_id = call_id
         self.started = False
@@ -196,6 +209,7 @@ class Answer:
                     _JSON,
                     (b"content-length", b"%d" % len(body)),
                     (b"x-request-id", b"req_" + self._call_id.encode()),
+                    *self.headers,
                     *(headers or ()),
                 ],
             }
@@ -215,7 +229,7 @@ class Answer:
 
     async def _start_stream(self) -> None:
         self.started = True
-        headers = [*_SSE, (b"x-request-id", b"req_" + self._call_id.encode())]
+        headers = [*_SSE, (b"x-request-id", b"req_" + self._call_id.encode()), *self.headers]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
 
     async def fail(self, info: ErrorInfo) -> Outcome:

@@ -1,6 +1,6 @@
 """What a call passes before the ledger hears of it: what it may ask, how often, and for how much.
 
-    whose? → model allowed? → plan → bound → rates → budgets
+    whose? → model allowed? → plan → worth → rates → budgets
 
 Each question refuses with its own error; nothing is kept of a call that is refused.
 """
@@ -19,8 +19,10 @@ from ingress.client_keys import brought
 from ingress.dialects import openai
 from ingress.estimates import bound_of_plan, estimate, output_limit
 from ingress.forwarding import forwarded
-from ingress.measure import Measure, measure
+from ingress.limits import Applying
+from ingress.measure import measure
 from ingress.purse import Taken
+from ingress.rating import Passed, Rating
 from ingress.routing import Router
 from ingress.tenancy import narrowed
 from ledger.access.registry import Registry
@@ -31,25 +33,30 @@ from schemas.config import Config
 from schemas.errors import Unavailable
 from schemas.ids import Clock
 
+# Rates of tokens are settled at the end of a call: until then the usual counts, not the most.
+_USUAL_OUTPUT = 512
 _NOTHING_ASKED = CallBudget()
 _NOTHING_TAKEN = Taken((), "", 0)
 
 
-class Passed(NamedTuple):
+class Entered(NamedTuple):
     """A call as it is to be admitted, what the dialect needs for its answer, whose it is, and what
-    was taken for it."""
+    it has taken: a place in its rates, to be released at its end, and money."""
 
     call: Call
     request: openai.ChatRequest
     principal: Principal
+    rated: Passed
     taken: Taken
 
 
 class Worth(NamedTuple):
-    """What a call may cost: `bound_nano` at most, `estimate_nano` probably; 0 where nobody asks."""
+    """What a call may cost: `bound_nano` at most, `estimate_nano` probably, and about how many
+    tokens; 0 where nobody asks."""
 
     request: openai.ChatRequest
     plan: tuple[Target, ...]
+    tokens: int = 0
     prompt_estimate: int = 0
     bound_nano: int = 0
     estimate_nano: int = 0
@@ -65,6 +72,8 @@ class Gate:
         registry: Registry,
         secret: ServerSecret,
         router: Router,
+        applying: Applying,
+        rating: Rating,
         budgeting: Budgeting,
         ratios: Ratios,
         ingress: str,
@@ -75,6 +84,8 @@ class Gate:
         self._registry = registry
         self._secret = secret
         self._router = router
+        self._applying = applying
+        self._rating = rating
         self._budgeting = budgeting
         self._ratios = ratios
         self._capacities = Capacities(router)
@@ -88,7 +99,7 @@ class Gate:
         headers: Headers,
         call_id: str,
         received_ns: int,
-    ) -> Passed:
+    ) -> Entered:
         """The call, if it may be made. Raises NexusError."""
         if request.budget is not None or request.end_user:
             principal = narrowed(principal, request.budget, request.end_user, self._registry)
@@ -103,12 +114,21 @@ class Gate:
                 request = msgspec.structs.replace(request, model=chosen)
         ours = tuple(target for target in plan if target.provider not in own_keys)
         budgets = self._registry.budgets_for(principal.tenant) if ours else ()
-        worth = self._worth(request, plan, ours, budgets)
+        rules = self._applying.rules(principal, principal.tenant, request.model)
+        counts_tokens = any(rule.what == "tokens" for rule in rules)
+        worth = self._worth(request, plan, ours, budgets, counts_tokens)
         credentials = self._sealed(own_keys, worth.plan, call_id) if own_keys else {}
-        # The last question: from here on nothing may fail without giving back what was taken.
+        deadline_ns = received_ns + int(self._config.call_deadline * 1e9)
+        rated = await self._rating.admit(
+            principal, principal.tenant, request.model, worth.tokens, deadline_ns
+        )
         taken = _NOTHING_TAKEN
         if budgets:
-            taken = await self._budgeting.admit(budgets, worth.bound_nano, worth.estimate_nano)
+            try:
+                taken = await self._budgeting.admit(budgets, worth.bound_nano, worth.estimate_nano)
+            except BaseException:
+                rated.release(0)
+                raise
         asked = request.budget or _NOTHING_ASKED
         call = Call(
             id=call_id,
@@ -117,7 +137,7 @@ class Gate:
             tenant=principal.tenant,
             ingress=self._ingress,
             received_ns=received_ns,
-            deadline_ns=received_ns + int(self._config.call_deadline * 1e9),
+            deadline_ns=deadline_ns,
             stream=request.stream,
             body=worth.request.body,
             headers=forwarded(headers, self._keys),
@@ -129,7 +149,7 @@ class Gate:
             alert_nano=asked.alert_nano,
             tracking_id=asked.tracking_id,
         )
-        return Passed(call, worth.request, principal, taken)
+        return Entered(call, worth.request, principal, rated, taken)
 
     def _worth(
         self,
@@ -137,11 +157,12 @@ class Gate:
         plan: tuple[Target, ...],
         ours: tuple[Target, ...],
         budgets: tuple[Budget, ...],
+        counts_tokens: bool,
     ) -> Worth:
         """Measured only where somebody limits what the call may cost; then its answer gets a limit
         too, because an answer without one has no bound."""
         max_cost = request.budget.max_cost_nano if request.budget is not None else None
-        if not budgets and max_cost is None:
+        if not budgets and max_cost is None and not counts_tokens:
             return Worth(request, plan)
         is_strict = max_cost is not None or any(budget.hard_stop for budget in budgets)
         plan = priced(plan, request.model, self._config.pricing, is_strict)
@@ -151,11 +172,15 @@ class Gate:
             request = openai.limited(request, output, plan[0].engine)
         bound = bound_of_plan(size, ours or plan, output, self._capacities)
         require_within(max_cost, bound)
-        probable = self._probable(size, ours or plan, output)
-        return Worth(request, plan, size.prompt_estimate, bound or 0, min(probable, bound or 0))
-
-    def _probable(self, size: Measure, plan: tuple[Target, ...], output: int) -> int:
-        return estimate(size, plan[0], output, self._ratios).cost_nano or 0
+        probable = estimate(size, (ours or plan)[0], output, self._ratios)
+        return Worth(
+            request,
+            plan,
+            tokens=probable.prompt_tokens + size.choices * min(output, _USUAL_OUTPUT),
+            prompt_estimate=size.prompt_estimate,
+            bound_nano=bound or 0,
+            estimate_nano=min(probable.cost_nano or 0, bound or 0),
+        )
 
     def _sealed(
         self, own_keys: Mapping[str, bytes], plan: tuple[Target, ...], call_id: str
