@@ -5,7 +5,6 @@ nanoseconds since 1970 UTC.
 """
 
 from collections.abc import Mapping, Sequence
-from math import exp, expm1
 from typing import NamedTuple
 
 from ledger.budgets.messages import Lease, Want
@@ -15,6 +14,7 @@ from schemas.access import Budget
 SECOND = 1_000_000_000
 # What this much time needs is asked for at once.
 _AHEAD = SECOND // 2
+_AT_LEAST = SECOND // 50
 # After a grant of no more than what was needed, no more than that is asked for so long.
 _TIGHT = SECOND
 # How long the governor's word counts that a budget is soft: longer where that is no surprise.
@@ -48,7 +48,7 @@ class Slot:
     account may not be used; below `mark` it is time to ask for more."""
 
     __slots__ = (
-        "account", "dropped_ns", "ends_ns", "free", "good_until", "hard", "held_nano", "level",
+        "account", "dropped_ns", "ends_ns", "free", "good_until", "hard", "held_nano",
         "limit_nano", "mark", "seen_ns", "since_ns", "spent_nano", "taken_ns", "tight_until",
         "used",
     )  # fmt: skip
@@ -56,7 +56,6 @@ class Slot:
     def __init__(self, lease: Lease, now_ns: int) -> None:
         self.free = 0
         self.used = 0
-        self.level = 0.0
         self.since_ns = self.taken_ns = now_ns
         self.tight_until = self.dropped_ns = 0
         self.mark = _NEVER
@@ -73,14 +72,16 @@ class Slot:
         self.seen_ns = now_ns
 
     def soon(self, now_ns: int) -> int:
-        """What is likely to be taken in the next half second, by the last few."""
-        used_over = max(self.taken_ns - self.since_ns, 1) / _AHEAD
-        idle = max(now_ns - max(self.taken_ns, self.since_ns), 0) / _AHEAD
-        self.level = self.level * exp(-used_over) + self.used / used_over * -expm1(-used_over)
-        self.level *= exp(-idle)
-        self.used = 0
-        self.since_ns = now_ns
-        return int(self.level)
+        """What half a second takes, as things went since the last grant."""
+        return self.used * _AHEAD // max(now_ns - self.since_ns, _AT_LEAST)
+
+    def fill(self, amount: int, now_ns: int) -> None:
+        """Add what was granted; grants that come close together are measured as one."""
+        self.free += amount
+        self.mark = amount // 2
+        if now_ns - self.since_ns > _AT_LEAST:
+            self.used = 0
+            self.since_ns = now_ns
 
 
 class Purse:
@@ -181,8 +182,7 @@ class Purse:
         self._sharers.setdefault(lease.account, {})[name] = slot
         parts = parts_of(lease.account)
         self._learn_epoch(name, parts.epoch if parts else 0)
-        slot.free += lease.amount
-        slot.mark = lease.amount // 2
+        slot.fill(lease.amount, now_ns)
         if lease.amount <= want.need < want.like:
             slot.tight_until = now_ns + _TIGHT
             slot.mark = _NEVER
@@ -218,18 +218,16 @@ class Purse:
                 slot.mark = _NEVER
 
     def surplus(self, idle_ns: int, now_ns: int) -> dict[str, int]:
-        """What to return by account: all of periods that are over, and what nothing was taken from
-        for `idle_ns`, above what its recent use asks for. Forgets what was long not used."""
+        """What to return by account: that of periods that are over, and what nothing was taken from
+        for `idle_ns`. Forgets what was long not used."""
         given: dict[str, int] = {}
         for name, slot in list(self._slots.items()):
             idle = now_ns - slot.taken_ns
             over = now_ns >= slot.good_until
             if slot.free and (over or idle > idle_ns):
-                kept = 0 if over else min(slot.free, slot.soon(now_ns))
-                if slot.free > kept:
-                    given[slot.account] = given.get(slot.account, 0) + slot.free - kept
-                    slot.free = kept
-                    slot.mark = _NEVER
+                given[slot.account] = given.get(slot.account, 0) + slot.free
+                slot.free = 0
+                slot.mark = _NEVER
             elif not slot.free and idle > _FORGOTTEN_AFTER:
                 self._part(name, slot)
                 del self._slots[name]
