@@ -3,7 +3,6 @@
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from compose.access import records
 from compose.config_file import Tree
 from compose.consistency import is_loopback
 from ingress.routing import Router
@@ -13,9 +12,7 @@ NO_SECRET = (
     "NEXUS_SECRET: not set; virtual keys and keys that clients bring need it, the same for all"
     " roles (`nexus up` makes one)"
 )
-_LATER_SECTIONS = ("budget", "router", "pricing", "budgets", "tiers")
-_LATER_LIMITS = ("requests_per_second", "burst", "model_tokens_per_minute")
-_LATER_OF_A_RECORD = ("tier", "limits", "budgets")
+_LATER_SECTIONS = ("router",)
 _LONG_KEY = 16
 _LONG_JWT_SECRET = 32
 
@@ -28,7 +25,7 @@ def notices(config: Config, tree: Tree, router: Router) -> list[str]:
         *_token_keys(config.jwt),
         *_loops(config),
         *_not_available(router),
-        *_not_enforced(config, tree),
+        *_not_enforced(tree),
     ]
 
 
@@ -94,15 +91,10 @@ def _has_a_place(name: str, router: Router) -> bool:
     )
 
 
-def _not_enforced(config: Config, tree: Tree) -> list[str]:
-    """What is stored, and left to a later version."""
-    later = [section for section in _LATER_SECTIONS if tree.get(section)]
-    later += [f"limits.{name}" for name in _LATER_LIMITS if getattr(config.limits, name)]
-    for section, entries in records(config).items():
-        for name, entry in entries.items():
-            given = [field for field in _LATER_OF_A_RECORD if getattr(entry, field)]
-            later += [f"{section}.{name}.{field}" for field in given]
-    for key_id, policy in config.key_policies.items():
-        if policy.rate_limit_per_minute is not None:
-            later.append(f"key_policies.{key_id}.rate_limit_per_minute")
-    return [f"{', '.join(later)}: accepted, not enforced by this version"] if later else []
+def _not_enforced(tree: Tree) -> list[str]:
+    """What is read, and left to a later version."""
+    return [
+        f"{section}: accepted, not enforced by this version"
+        for section in _LATER_SECTIONS
+        if tree.get(section)
+    ]

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from analytics.client import Analytics
-from ingress import admin, catalog_routes, insights, live, openapi, status
+from ingress import admin, budget_pages, catalog_routes, insights, live, openapi, status
 from ingress.admission import Admission
 from ingress.auth import Authenticator
 from ingress.body import ClientLeft
@@ -27,6 +27,7 @@ from ingress.calibration import Ratios
 from ingress.cancel import Canceller
 from ingress.chat import ChatCompletions, Gateway
 from ingress.gate import Gate
+from ingress.governor_client import GovernorClient
 from ingress.lease_client import LeaseClient
 from ingress.limits import Applying
 from ingress.pools import Pools
@@ -84,12 +85,26 @@ def create_app(
         app.router.routes.append(Route(path, chat, methods=["POST"]))
     app.router.routes.append(Route("/proxy/{model:path}", chat, methods=["POST"]))
     app.include_router(catalog_routes.router(gateway.router, gateway.keys, PREFIXES))
-    app.include_router(insights.router(gateway.keys, Analytics(connection), gateway.config.limits))
+    analytics = Analytics(connection)
+    app.include_router(insights.router(gateway.keys, analytics, gateway.config.limits))
     app.include_router(live.router(tail, publisher, gateway.keys, gateway.config, gateway.clock))
     app.include_router(status.router(connection, gateway.keys, gateway.config, gateway.clock))
+    governor = GovernorClient(connection, gateway.clock)
+    app.include_router(
+        budget_pages.router(
+            gateway.keys, registry, governor, analytics, gateway.config, gateway.clock
+        )
+    )
     app.include_router(
         admin.router(
-            gateway.keys, changes, registry, feed, gateway.secret, gateway.config, gateway.clock
+            gateway.keys,
+            changes,
+            registry,
+            feed,
+            gateway.secret,
+            gateway.config,
+            gateway.clock,
+            governor,
         )
     )
     openapi.describe(app, [*CHAT_PATHS, PROXY_PATH])
