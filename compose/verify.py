@@ -156,7 +156,7 @@ def _of_events(facts: Facts) -> list[str]:
     if tally.first > 1:
         found.append(f"the ledger begins at sequence {tally.first}")
     if tally.missing or tally.last < facts.seq:
-        found.append(f"the ledger lacks {tally.missing + facts.seq - tally.last} sequences")
+        found.append(f"sequences that the ledger lacks: {tally.missing + facts.seq - tally.last}")
     if totals is None:
         return found
     if totals.sequences != tally.records or totals.first_missing is not None:
@@ -166,7 +166,7 @@ def _of_events(facts: Facts) -> list[str]:
             f"{where if totals.first_missing is not None else ''}"
         )
     if totals.rows != totals.sequences:
-        found.append(f"the database has {totals.rows - totals.sequences} sequences twice")
+        found.append(f"the database has sequences twice: {totals.rows - totals.sequences}")
     return found
 
 

@@ -1,0 +1,341 @@
+"""Budgets as people see them over HTTP: how they stand, begin anew, and why a call was admitted."""
+
+import asyncio
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from fastapi import FastAPI, Request
+from starlette.responses import JSONResponse
+
+from analytics.client import Analytics
+from compose.nats_server import NatsServer
+from ingress import admin, budget_pages
+from ingress.governor_client import GovernorClient
+from ingress.server import server
+from ledger.access.changes import Changes
+from ledger.access.configured import configured
+from ledger.access.feed import Feed
+from ledger.access.registry import Registry
+from ledger.budgets.windows import window_at
+from ledger.connection import Connection
+from ledger.log import Ledger
+from ledger.publisher import Publisher
+from ledger.secret import ServerSecret
+from schemas.access import BudgetSettings
+from schemas.budget_events import BudgetReset
+from schemas.config import BusConfig, Config, KeyConfig
+from schemas.errors import NexusError
+from schemas.ids import Clock
+from tests.governed_bus import Bus, bus_at, governing, running, until
+from tests.ingress_doors import ADMIN, authenticator
+from tests.sample_events import complete, start
+from tests.warehouse import child, new_id
+
+ANA_KEY = "the-key-of-ana-in-the-shop"
+BOB_KEY = "the-key-of-bob-elsewhere"
+ZONE = "Asia/Kolkata"
+CONFIG = Config(
+    admin_token=ADMIN,
+    budget_zone=ZONE,
+    keys={
+        "ana": KeyConfig(key=ANA_KEY, project="shop", team="retail", user="ana@example.com"),
+        "bob": KeyConfig(key=BOB_KEY, user="bob"),
+    },
+    budgets=(
+        BudgetSettings(scope="global", period="day", limit_usd=20),
+        BudgetSettings(scope="project", id="shop", period="total", limit_usd=3, hard_stop=False),
+        BudgetSettings(scope="user", id="*", period="month", limit_usd=1),
+        BudgetSettings(scope="team", id="other", period="week", limit_usd=7),
+    ),
+)
+
+
+class Pages:
+    """The pages of one ingress as a client sees them."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._http = httpx.AsyncClient(base_url=url, timeout=20)
+
+    async def ask(self, method: str, path: str, key: str = ADMIN, **more: Any) -> httpx.Response:
+        headers = {"authorization": f"Bearer {key}"}
+        return await self._http.request(method, path, headers=headers, **more)
+
+    async def get(self, path: str, key: str = ADMIN) -> Any:
+        response = await self.ask("GET", path, key)
+        assert response.status_code == 200, response.text
+        assert response.headers["cache-control"] == "no-store"
+        return response.json()
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+
+@asynccontextmanager
+async def pages_at(nats: NatsServer) -> AsyncIterator[Pages]:
+    """An ingress with these pages only, on the bus as its own user."""
+    clock = Clock()
+    async with bus_at(nats.url):
+        pass
+    connection = await Connection.connect(BusConfig(url=nats.url_of("ingress")), name="ingress")
+    registry = Registry(configured(CONFIG))
+    feed = Feed(connection, registry, clock)
+    keys = authenticator(CONFIG, registry, feed)
+    governor = GovernorClient(connection, clock)
+    changes = Changes(Ledger(Publisher(connection), "ingress"), registry, feed, clock)
+    app = FastAPI()
+    app.include_router(
+        budget_pages.router(keys, registry, governor, Analytics(connection), CONFIG, clock)
+    )
+    secret = ServerSecret(CONFIG.secret)
+    app.include_router(admin.router(keys, changes, registry, feed, secret, CONFIG, clock, governor))
+
+    async def refuse(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, NexusError)
+        return JSONResponse(error.info.body("req_test"), error.info.status, error.info.headers())
+
+    app.add_exception_handler(NexusError, refuse)
+    listening = asyncio.Event()
+    http = server(app, CONFIG, clock, listening.set, lambda: None)
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        serving = asyncio.create_task(http.serve([sock]))
+        pages = Pages(f"http://127.0.0.1:{sock.getsockname()[1]}")
+        try:
+            async with running(feed.run()):
+                await listening.wait()
+                await feed.wait_loaded()
+                yield pages
+        finally:
+            await pages.close()
+            http.should_exit = True
+            await serving
+            await connection.close()
+
+
+def account(budget: str, period: Any, epoch: int = 0) -> str:
+    return f"{budget}@{window_at(period, time.time_ns(), ZONE).label}.{epoch}"
+
+
+def accounts_of_ana() -> tuple[str, ...]:
+    return (
+        account("global:day", "day"),
+        account("project:shop:total", "total"),
+        account("user:ana@example.com:month", "month"),
+    )
+
+
+async def spend(bus: Bus, usd: float, call_id: str = "c") -> int:
+    """A call of Ana that has ended, and one that is still open."""
+    of_call: dict[str, Any] = {"accounts": accounts_of_ana(), "at_ns": time.time_ns()}
+    seq = await bus.append(
+        start(call_id, event_id=new_id(), **of_call, holder="h", hold_nano=2 * 10**9),
+        complete(call_id, event_id=new_id(), **of_call, cost_nano=int(usd * 10**9)),
+        start(f"{call_id}-open", event_id=new_id(), **of_call, holder="h", hold_nano=10**8),
+    )
+
+    async def folded() -> bool:
+        return bool((await bus.state())["seq"] >= seq)
+
+    await until(folded)
+    return seq
+
+
+async def nexus(pages: Pages, *arguments: str) -> str:
+    """What `nexus budget` prints, asked of these pages."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "compose.cli", "budget", *arguments),
+        env={**os.environ, "NEXUS_URL": pages.url, "NEXUS_TOKEN": ADMIN},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(60):
+        out, _ = await process.communicate()
+    assert process.returncode == 0
+    return out.decode()
+
+
+def by_scope(stats: dict[str, Any]) -> dict[tuple[str, str | None], dict[str, Any]]:
+    return {(one["scope"], one["id"]): one for one in stats["scopes"]}
+
+
+async def test_a_key_sees_its_own_budgets_and_the_administrator_all(
+    nats_server: NatsServer,
+) -> None:
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(governing(nats_server, config=CONFIG))
+        pages = await stack.enter_async_context(pages_at(nats_server))
+        bus = await stack.enter_async_context(bus_at(nats_server.url))
+        seq = await spend(bus, 0.25)
+        stats = await pages.get("/budget/stats", ANA_KEY)
+        assert stats["as_of_seq"] >= seq
+        told = {name: stats[name] for name in ("daily_limit_usd", "spent_usd", "remaining_usd")}
+        assert told == {"daily_limit_usd": 20.0, "spent_usd": 0.25, "remaining_usd": 19.65}
+        scopes = by_scope(stats)
+        assert list(scopes) == [
+            ("global", None),
+            ("project", "shop"),
+            ("user", "ana@example.com"),
+        ]
+        assert scopes["project", "shop"] == {
+            "scope": "project",
+            "id": "shop",
+            "period": "total",
+            "limit_usd": 3.0,
+            "spent_usd": 0.25,
+            "held_usd": 0.1,
+            "remaining_usd": 2.65,
+            "resets_at": None,
+            "hard_stop": False,
+        }
+        assert scopes["user", "ana@example.com"]["remaining_usd"] == 0.65
+        # Midnight in Kolkata is half past six in the evening, UTC.
+        assert scopes["global", None]["resets_at"].endswith("T18:30:00Z")
+        bobs = by_scope(await pages.get("/budget/stats", BOB_KEY))
+        assert list(bobs) == [("global", None), ("user", "bob")]
+        assert bobs["user", "bob"]["spent_usd"] == 0.0
+        everything = by_scope(await pages.get("/budget/stats"))
+        assert {("team", "other"), ("user", "*"), ("user", "ana@example.com")} <= set(everything)
+        assert (await pages.ask("GET", "/budget/stats", "nobody")).status_code == 401
+
+
+async def test_what_is_overspent_leaves_nothing_and_no_less(nats_server: NatsServer) -> None:
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(governing(nats_server, config=CONFIG))
+        pages = await stack.enter_async_context(pages_at(nats_server))
+        bus = await stack.enter_async_context(bus_at(nats_server.url))
+        await spend(bus, 4)
+        shop = by_scope(await pages.get("/budget/stats", ANA_KEY))["project", "shop"]
+        assert (shop["spent_usd"], shop["remaining_usd"]) == (4.0, 0.0)
+
+
+async def test_a_reset_budget_counts_from_zero_and_the_ledger_says_who_did_it(
+    nats_server: NatsServer,
+) -> None:
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(governing(nats_server, config=CONFIG))
+        pages = await stack.enter_async_context(pages_at(nats_server))
+        bus = await stack.enter_async_context(bus_at(nats_server.url))
+        await spend(bus, 0.25)
+        daily = await pages.ask("POST", "/budget/reset")
+        assert daily.status_code == 200, daily.text
+        assert (daily.json()["scope"], daily.json()["period"]) == ("global", "day")
+        assert (daily.json()["spent_usd"], daily.json()["remaining_usd"]) == (0.0, 20.0)
+        stats = await pages.get("/budget/stats", ANA_KEY)
+        assert (stats["spent_usd"], stats["daily_limit_usd"]) == (0.0, 20.0)
+        assert by_scope(stats)["project", "shop"]["spent_usd"] == 0.25
+        asked = {"scope": "project", "id": "shop", "period": "total"}
+        shop = (await pages.ask("POST", "/budget/reset", json=asked)).json()
+        assert (shop["id"], shop["spent_usd"], shop["held_usd"]) == ("shop", 0.0, 0.0)
+        resets = [one for one in await bus.events() if isinstance(one, BudgetReset)]
+        assert [(one.budget, one.epoch, one.by) for one in resets] == [
+            ("global:day", 1, "admin"),
+            ("project:shop:total", 1, "admin"),
+        ]
+
+
+REFUSED_RESETS = [
+    (ANA_KEY, b"", 403, "admin_only"),
+    (ADMIN, b'{"scope": "team", "id": "nobody", "period": "week"}', 404, "budget_not_found"),
+    (ADMIN, b'{"scope": "team"}', 400, "invalid_value"),
+    (ADMIN, b'{"id": "shop"}', 400, "invalid_value"),
+    (ADMIN, b'{"period": "year"}', 400, "invalid_value"),
+    (ADMIN, b'{"what": 1}', 400, "invalid_value"),
+    (ADMIN, b"[", 400, "invalid_json"),
+]
+
+
+async def test_a_reset_that_cannot_be_done_says_why(nats_server: NatsServer) -> None:
+    async with governing(nats_server, config=CONFIG), pages_at(nats_server) as pages:
+        for key, body, status, code in REFUSED_RESETS:
+            response = await pages.ask("POST", "/budget/reset", key, content=body)
+            assert (response.status_code, response.json()["error"]["code"]) == (status, code), body
+
+
+async def test_without_a_governor_limits_are_told_and_nothing_is_guessed(
+    nats_server: NatsServer,
+) -> None:
+    async with pages_at(nats_server) as pages:
+        stats = await pages.get("/budget/stats", ANA_KEY)
+        assert (stats["daily_limit_usd"], stats["spent_usd"], stats["as_of_seq"]) == (
+            20.0,
+            None,
+            None,
+        )
+        (*_, user) = stats["scopes"]
+        assert (user["id"], user["limit_usd"], user["held_usd"]) == ("ana@example.com", 1.0, None)
+        assert user["resets_at"] is not None
+        (listed, *_) = (await pages.get("/admin/budgets"))["data"]
+        assert (listed["limit_usd"], listed["spent_usd"], listed["as_of_seq"]) == (20.0, None, None)
+        assert listed["resets_at"] is not None
+        reset = await pages.ask("POST", "/budget/reset")
+        assert (reset.status_code, reset.json()["error"]["code"]) == (503, "governor_away")
+        assert "retry-after" in reset.headers
+
+
+async def test_the_administrators_list_says_how_each_budget_stands(
+    nats_server: NatsServer,
+) -> None:
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(governing(nats_server, config=CONFIG))
+        pages = await stack.enter_async_context(pages_at(nats_server))
+        bus = await stack.enter_async_context(bus_at(nats_server.url))
+        seq = await spend(bus, 0.25)
+        listed = {one["name"]: one for one in (await pages.get("/admin/budgets"))["data"]}
+        daily = listed["global:day"]
+        assert (daily["spent_usd"], daily["held_usd"], daily["remaining_usd"]) == (0.25, 0.1, 19.65)
+        assert daily["as_of_seq"] >= seq
+        assert daily["period_start"].endswith("T18:30:00Z")
+        assert daily["period_end"] == daily["resets_at"]
+        shop = await pages.get("/admin/budgets/project:shop:total")
+        assert (shop["spent_usd"], shop["period_start"], shop["resets_at"]) == (0.25, None, None)
+        assert listed["team:other:week"]["spent_usd"] == 0.0
+        lines = (await nexus(pages, "stats")).splitlines()
+        told = next(line.split() for line in lines if line.startswith("project:shop:total"))
+        assert told == ["project:shop:total", "$3", "$0.25", "$0.1", "$2.65", "soft"]
+        assert "$0.25" in await nexus(pages, "show", "global:day")
+
+
+async def test_a_call_is_explained_by_its_id_in_any_form(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    async with AsyncExitStack() as stack:
+        pages = await stack.enter_async_context(pages_at(nats_server))
+        bus = await stack.enter_async_context(bus_at(nats_server.url))
+        config = Config(
+            data_dir=str(tmp_path),
+            bus=BusConfig(url=nats_server.url_of("analytics")),
+            budgets=CONFIG.budgets,
+        )
+        of_call: dict[str, Any] = {"accounts": accounts_of_ana(), "event_id": new_id()}
+        seq = await bus.append(start("c-1", **of_call, holder="h", hold_nano=7))
+        role = stack.enter_context(child(config))
+        await role.ready()
+
+        async def projected() -> bool:
+            return (await pages.ask("GET", "/admin/calls/c-1/budget")).status_code == 200
+
+        await until(projected)
+        for form in ("c-1", "req_c-1", "chatcmpl-c-1"):
+            found = await pages.get(f"/admin/calls/{form}/budget")
+            assert (found["call_id"], found["start_seq"], found["hold_nano"]) == ("c-1", seq, 7)
+            daily, shop, user = found["accounts"]
+            assert daily["limit_nano"] == 20 * 10**9
+            assert (shop["hard_stop"], user["limit_nano"]) == (False, 10**9)
+            assert found["events"][0]["event"]["event_type"] == "model.request.start"
+        unknown = await pages.ask("GET", "/admin/calls/req_nobody/budget")
+        assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "call_not_found")
+        forbidden = await pages.ask("GET", "/admin/calls/c-1/budget", ANA_KEY)
+        assert forbidden.status_code == 403
+        told = await nexus(pages, "explain", "chatcmpl-c-1")
+        assert "spent before" in told
+        assert accounts_of_ana()[0] in told
+        assert "$20 (hard)" in told
+        assert "model.request.start" in told
+        assert json.loads(await nexus(pages, "explain", "c-1", "--json"))["start_seq"] == seq
