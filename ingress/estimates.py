@@ -14,7 +14,7 @@ from ingress.capacities import Capacities
 from ingress.measure import Measure
 from schemas.call import Target
 from schemas.money import divide_half_up
-from schemas.usage import MILLION, Price, Rates
+from schemas.usage import MILLION, Price, Rates, Usage, cost_of
 
 # What templates and vendors add of their own: around a message, before the first, and for tools.
 _MESSAGE = 16
@@ -44,8 +44,11 @@ _VISION = (
     (re.compile(r"(^|[/.-])(gpt-|chatgpt|o\d)"), _Vision(800, 6_500, 25_000)),
     (re.compile(r"claude"), _Vision(5_000, 5_000, 5_000)),
     (re.compile(r"gemini"), _Vision(4_200, 4_200, 4_200)),
+    (re.compile(r"gemma|grok|llama|mistral|nova|pixtral"), _Vision(6_600, 6_600, 6_600)),
+    (re.compile(r"qwen"), _Vision(16_500, 16_500, 16_500)),
 )
-_ANY_VISION = _Vision(16_500, 16_500, 16_500)
+# A name that tells nothing, such as a deployment's, may stand for the most of them.
+_ANY_VISION = _Vision(16_500, 48_169, 48_169)
 
 
 class Tokens(NamedTuple):
@@ -93,8 +96,7 @@ def upper_bound(measure: Measure, target: Target, output: int, window: int) -> i
     if target.price is None:
         return None
     prompt = largest_prompt(measure, target.engine, window)
-    completion = measure.choices * output + measure.predicted_bytes
-    return _dearest(target.price, prompt, completion)
+    return _dearest(target.price, prompt, _longest_answer(measure, output))
 
 
 def bound_of_plan(
@@ -113,18 +115,16 @@ def output_limit(
     max_cost_nano: int | None = None,
 ) -> int:
     """The output tokens that each choice of a call may have: what the client set, else the model's
-    own limit, and of that no more than `max_cost_nano` pays for."""
+    own limit, and of that no more than its window has room for and `max_cost_nano` pays for."""
     if measure.max_tokens is not None:
         return measure.max_tokens
-    limit = capacities.output(model, plan)
+    # Several providers refuse a call whose prompt and output limit together exceed the window.
+    window = min(capacities.window(target) for target in plan)
+    room = max(_LEAST_OUTPUT, window - measure.prompt_estimate * 4 // 3)
+    limit = min(capacities.output(model, plan), room)
     if max_cost_nano is None:
         return limit
-    paid = bisect_right(
-        range(limit + 1),
-        max_cost_nano,
-        key=lambda output: bound_of_plan(measure, plan, output, capacities) or 0,
-    )
-    return max(min(_LEAST_OUTPUT, limit), paid - 1)
+    return max(min(_LEAST_OUTPUT, limit), _paid(measure, plan, capacities, limit, max_cost_nano))
 
 
 def estimate(measure: Measure, target: Target, output: int, ratios: Ratios) -> Estimate:
@@ -132,10 +132,29 @@ def estimate(measure: Measure, target: Target, output: int, ratios: Ratios) -> E
     prompt = round(measure.prompt_estimate * ratios.of(target.provider, target.engine))
     if target.price is None:
         return Estimate(prompt, None)
-    rates = _rates_at(target.price, prompt)
-    cost = divide_half_up(prompt * rates.input, MILLION) + target.price.per_request
-    cost += divide_half_up(measure.choices * output * rates.output, MILLION)
-    return Estimate(prompt, cost)
+    usage = Usage(input=prompt, output=measure.choices * output)
+    return Estimate(prompt, cost_of(usage, target.price).total)
+
+
+def _paid(
+    measure: Measure, plan: Iterable[Target], capacities: Capacities, limit: int, max_nano: int
+) -> int:
+    """The most output tokens up to a limit that cost no more at any target; -1 if none do."""
+    prompts = [
+        (target.price, largest_prompt(measure, target.engine, capacities.window(target)))
+        for target in plan
+        if target.price is not None
+    ]
+
+    def most(output: int) -> int:
+        answer = _longest_answer(measure, output)
+        return max((_dearest(price, prompt, answer) for price, prompt in prompts), default=0)
+
+    return limit if most(limit) <= max_nano else bisect_right(range(limit), max_nano, key=most) - 1
+
+
+def _longest_answer(measure: Measure, output: int) -> int:
+    return measure.choices * output + measure.predicted_bytes
 
 
 def _dearest(price: Price, prompt: Tokens, completion: int) -> int:
@@ -157,14 +176,6 @@ def _at(rates: Rates, prompt: Tokens, completion: int) -> int:
     )
     out = max(rates.output, rates.reasoning or 0, rates.audio_output or 0, rates.image_output or 0)
     return divide_half_up(went_in, MILLION) + divide_half_up(completion * out, MILLION)
-
-
-def _rates_at(price: Price, prompt: int) -> Rates:
-    rates = price.rates
-    for tier in price.tiers:
-        if prompt > tier.above:
-            rates = tier.rates
-    return rates
 
 
 def _vision(engine: str) -> _Vision:

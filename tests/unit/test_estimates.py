@@ -226,6 +226,7 @@ def test_a_fee_per_request_is_in_the_bound_and_in_the_estimate() -> None:
         ("claude-3-opus-20240229", "high", 1600),
         ("gemini-1.5-pro", "high", 16 * 258),
         ("qwen2-vl-72b", "high", 16_384),
+        ("a-deployment", "high", 2833 + 8 * 5667),
     ],
 )
 def test_an_image_counts_as_the_most_a_provider_makes_of_it(
@@ -302,6 +303,19 @@ def test_windows_come_from_the_catalog_the_price_list_or_are_the_largest() -> No
     assert listed is not None and listed.context_window
     assert capacities.window(Target("openai", "gpt-4.1", "openai")) == listed.context_window
     assert capacities.window(Target("local", "nobody-knows", "local")) == LARGEST_WINDOW
+
+
+def test_prompt_and_output_limit_fit_into_the_window_together() -> None:
+    routes = router()
+    capacities, plan = Capacities(routes), routes.plan("gpt-4")
+    assert (capacities.window(plan[0]), capacities.output("gpt-4", plan)) == (8192, 8192)
+
+    def limit(text_bytes: int) -> int:
+        return output_limit(Measure(text_bytes=text_bytes), "gpt-4", plan, capacities)
+
+    assert 8192 - 1000 // 2 < limit(1000) <= 8192 - 1000 // 3
+    assert 1500 < limit(20_000) < 8192 - 5000
+    assert limit(1_000_000) == 64
 
 
 def test_max_cost_shortens_the_answer_as_far_as_it_is_worth_something() -> None:
