@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from ledger.connection import Disconnected, NoResponders, RequestTimeout
 from ledger.health import State
 from schemas import subjects
 from schemas.events import LedgerEvent, Outcome, RequestComplete, RequestStart
-from tests.cluster import Cluster, Role, until
+from tests.cluster import ROOT, Cluster, Role, until
 from tests.ledger_facts import ends, one_end, open_calls
 from tests.meter import Meter, words
 from tests.steady_load import SteadyLoad
@@ -92,7 +93,8 @@ class Crashes:
 async def test_after_kills_under_load_every_call_has_one_end_and_all_sums_agree(
     tmp_path: Path, kills: int
 ) -> None:
-    async with Cluster(tmp_path, workers=2, ingresses=2, settings=SETTINGS) as cluster:
+    settings = {**SETTINGS, "data_dir": str(tmp_path / "data")}
+    async with Cluster(tmp_path, workers=2, ingresses=2, settings=settings) as cluster:
         meter = Meter(CHUNKS, 0.03)
         cluster.upstream.script(meter)
         governors = [cluster.governor(CLOSE_AFTER) for _ in range(2)]
@@ -108,6 +110,18 @@ async def test_after_kills_under_load_every_call_has_one_end_and_all_sums_agree(
         print(f"{load.calls} calls, {bills}, {load.errors()}; killed: {' '.join(crashes.log)}")
         assert bills.good > load.calls / 4, "the gateway should have worked for much of the time"
         await check_governor(cluster)
+        await cluster.role("analytics", "analytics").start()
+        assert await verified(cluster) == 0, "ledger, database and governor differ"
+
+
+async def verified(cluster: Cluster) -> int:
+    """The exit code of `nexus ledger verify`, which waits for the database."""
+    words = ["ledger", "verify", "--config", str(cluster.config)]
+    own = {"PYTHONPATH": str(ROOT), "NEXUS_NATS_URL": cluster.bus.url, "ROLE_NAME": "verify"}
+    verify = await asyncio.create_subprocess_exec(
+        sys.executable, "-P", "-m", "compose.cli", *words, env={**os.environ, **own}
+    )
+    return await verify.wait()
 
 
 async def all_ended(cluster: Cluster) -> list[LedgerEvent]:
