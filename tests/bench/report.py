@@ -45,7 +45,7 @@ def _asked(found: Findings) -> str:
 
 
 def _asked_row(figure: Figure) -> list[str]:
-    bound = f"≤ {{:g}} {figure.unit}".rstrip()
+    bound = f"{'≥' if figure.least else '≤'} {{:g}} {figure.unit}".rstrip()
     span = f"{_number(figure.low)} - {_number(figure.high)}" if figure.low is not None else ""
     return [
         figure.name,

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.bench import meter, services, upstream, wire
+from tests.bench.budgets import Decisions
 from tests.bench.client import Generator
 from tests.bench.findings import Figure, Findings, figures
 from tests.bench.loads import Load, Outcome, Target
@@ -322,3 +323,15 @@ def test_figures_are_added_time_and_the_counted_roles_only() -> None:
     assert _figure(found, "unary1: added p50").measured == pytest.approx(2.0)
     assert _figure(found, "stream16: CPU").verdict == "not measured"
     assert _figure(found, "replies wrong").verdict == "MISSED"
+
+
+def test_of_decisions_on_budgets_more_are_better() -> None:
+    few = Decisions(5, 14_000.0, spread([4_000] * 10), 20_000)
+    found = Findings("nexus", {}, budgets=[few])
+    assert _figure(found, "5 budgets at once: decisions").verdict == "MISSED"
+    assert _figure(found, "5 budgets at once: CPU").verdict == "MISSED"
+    assert _figure(found, "5 budgets at once: time of a decision p50").measured == pytest.approx(4)
+    found.budgets = [msgspec.structs.replace(few, per_second=16_000.0)]
+    assert _figure(found, "5 budgets at once: decisions").verdict == "met"
+    found.budgets = [msgspec.structs.replace(few, per_second=90_000.0)]
+    assert _figure(found, "5 budgets at once: decisions").verdict == "stretch"
