@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from ledger.health import State
 from schemas import subjects
 from schemas.events import LedgerEvent, Outcome, RequestComplete, RequestStart
 from tests.cluster import ROOT, Cluster, Role, until
-from tests.ledger_facts import ends, one_end, open_calls
+from tests.ledger_facts import ends, open_calls
 from tests.meter import Meter, words
 from tests.steady_load import SteadyLoad
 
@@ -138,8 +139,8 @@ async def all_ended(cluster: Cluster) -> list[LedgerEvent]:
     except AssertionError:
         left = open_calls(await cluster.events())
         raise AssertionError(f"{await cluster.jobs()} jobs left, open: {left}") from None
-    for call_id in {event.call_id for event in events} - {""}:
-        one_end(events, call_id)
+    found = Counter(event.call_id for event in ends(events))
+    assert {call_id: count for call_id, count in found.items() if count > 1} == {}
     return events
 
 
