@@ -22,6 +22,7 @@ _LONGEST_LEASE_NS = 5 * SECOND_NS
 # Leases of a rate with a burst: how long at most, and which part of the burst may be out in them.
 _LONGEST_BURST_LEASE_NS = 100_000_000
 _BURST_OUT = 2
+_SMALLEST_PARTED = 10
 # What is granted within so small a part of a window is counted as if granted at its end.
 _GRAINS = 100
 # A holder that would like more than it needs gets no more than this part of what is left.
@@ -33,7 +34,7 @@ _SLOT_POLL = 0.01
 class Rate(Protocol):
     """What is left of one limit. Times are nanoseconds since 1970, and never go back."""
 
-    def adopt(self, want: RateWant) -> bool:
+    def adopt(self, want: RateWant, now_ns: int) -> bool:
         """Take over what the limit is now; False: it has become one of another kind."""
         ...
 
@@ -79,7 +80,7 @@ class Window:
         self._total = 0
         self._logs: dict[str, _Log] = {}
 
-    def adopt(self, want: RateWant) -> bool:
+    def adopt(self, want: RateWant, now_ns: int) -> bool:
         self._limit = int(want.limit)
         return not want.burst and int(want.seconds * SECOND_NS) == self._span_ns
 
@@ -204,10 +205,13 @@ class Bucket:
         self._full_ns = 0
         self._out = 0
         self._leases: deque[tuple[int, int]] = deque()
-        self.adopt(want)
+        self.adopt(want, 0)
 
-    def adopt(self, want: RateWant) -> bool:
-        self._each_ns = max(1, ceil(want.seconds * SECOND_NS / want.limit))
+    def adopt(self, want: RateWant, now_ns: int) -> bool:
+        each_ns = max(1, ceil(want.seconds * SECOND_NS / want.limit))
+        if each_ns != self._each_ns:
+            taken = max(0, self._full_ns - now_ns) // self._each_ns
+            self._full_ns, self._each_ns = now_ns + taken * each_ns, each_ns
         self._burst = max(1, want.burst - CLOCKS_DIFFER_NS // self._each_ns)
         return want.burst > 0
 
@@ -219,7 +223,7 @@ class Bucket:
     def take(self, holder: str, need: int, like: int, now_ns: int) -> tuple[int, int]:
         left = self.left(now_ns)
         lease_ns = self._burst * self._each_ns // _BURST_OUT
-        if lease_ns < _SHORTEST_LEASE_NS:
+        if lease_ns < _SHORTEST_LEASE_NS or self._burst < _SMALLEST_PARTED:
             self._full_ns += need * self._each_ns
             return need, now_ns + _SHORTEST_LEASE_NS
         amount = need + _shared(left - need, like, _SHARE_OF_BURST)
@@ -267,7 +271,7 @@ class Slots:
         self._limit = int(want.limit)
         self._held: dict[str, int] = {}
 
-    def adopt(self, want: RateWant) -> bool:
+    def adopt(self, want: RateWant, now_ns: int) -> bool:
         self._limit = int(want.limit)
         return want.seconds <= 0
 

@@ -84,7 +84,7 @@ class Rates:
             if len(rates) >= self._most:
                 name = _overflow(name)
                 rate = rates.get(name)
-        if rate is None or not rate.adopt(want):
+        if rate is None or not rate.adopt(want, now_ns):
             rate = rates[name] = rate_for(want)
         return rate
 
