@@ -24,8 +24,6 @@ _TOOLS_PREAMBLE = 640
 _TOKENS_PER_SECOND = 40
 # An answer that may not be longer is not worth its money: such a call is refused instead.
 _LEAST_OUTPUT = 64
-
-
 # More than any budget can be, and still an integer that every wire format can carry.
 _MOST_NANO = 4_000_000_000_000_000_000
 

@@ -45,6 +45,7 @@ _NO_TEXT = frozenset(
 # With these the provider reads on its own, and bills what it has read.
 _SEARCHES = frozenset({"web_search_options", "search_parameters", "enable_search", "plugins"})
 _OUR_TOOLS = ("function", "custom")
+_ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _TEXTS = ("text", "refusal", "input_text", "output_text", "thinking", "reasoning")
 # The fewest bytes that hold a second of sound, by format: MP3 at 8 kbit/s, PCM at 4 bits and 8 kHz.
 _SLOWEST = {"mp3": 1000, "wav": 4000, "pcm16": 4000, "g711_ulaw": 4000, "g711_alaw": 4000}
@@ -57,7 +58,8 @@ _BYTES_PER_TOKEN = 4
 _TOKENS_PER_MESSAGE = 4
 _TYPICAL_IMAGE = 800
 _TYPICAL_LOW_IMAGE = 90
-_TYPICAL_SECOND = 10
+# Usual sound takes ten times the room, and ten tokens a second.
+_TYPICAL_SECOND = 1
 _TYPICAL_FILE = 3000
 
 
@@ -141,7 +143,7 @@ class _Count:
             elif name == "audio":
                 # It only names what the provider keeps.
                 self.unmeasured += value is not None
-            elif name != "role":
+            elif name != "role" or value not in _ROLES:
                 self.text_bytes += _size(value)
 
     def tool_list(self, raw: Raw) -> None:

@@ -98,6 +98,9 @@ def test_a_call_within_its_max_cost_runs_and_the_provider_sees_no_budget(
     assert answer.status_code == 200, answer.text
     assert gateway.up.request.json == {**basic(max_tokens=50), "model": "engine-1"}
     assert answer.json()["cost"]["total_cost"] <= 0.01
+    (end,) = ends(facts(gateway, call_id_of(answer)))
+    # What ingresses learn from: one message with two bytes of text.
+    assert end.prompt_estimate == 5
 
 
 @both

@@ -83,6 +83,11 @@ def test_a_field_that_nobody_knows_counts_as_text() -> None:
     assert measure(body("Hi", documents=["d" * 100])).text_bytes > 100
 
 
+def test_a_role_that_nobody_knows_counts_as_text() -> None:
+    message = {"role": "r" * 1000, "content": "Hi"}
+    assert measure(json.dumps({"messages": [message]}).encode()).text_bytes == 1002
+
+
 def test_tool_definitions_and_tool_calls_count_as_text() -> None:
     tool = {"type": "function", "function": {"name": "f", "description": "d" * 300}}
     found = measure(body("Hi", tools=[tool, tool]))
