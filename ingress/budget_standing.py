@@ -42,10 +42,8 @@ class Known(msgspec.Struct, frozen=True):
         return Money() if state is None else money_of(state)
 
 
-async def ask(governor: GovernorClient | None, names: Iterable[str] = ()) -> Known:
+async def ask(governor: GovernorClient, names: Iterable[str] = ()) -> Known:
     """What the governor says of budgets (none named: of all); never an error."""
-    if governor is None:
-        return Known({}, None)
     try:
         found = await governor.states(tuple(names))
     except Unavailable:

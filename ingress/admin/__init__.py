@@ -28,7 +28,7 @@ def router(
     secret: ServerSecret,
     config: Config,
     clock: Clock,
-    governor: GovernorClient | None = None,
+    governor: GovernorClient,
 ) -> APIRouter:
     """Everything under `/admin`, for who has the admin token."""
     desk = Desk(keys, changes, registry, feed, secret, config, clock, governor)

@@ -65,7 +65,7 @@ class Desk:
         secret: ServerSecret,
         config: Config,
         clock: Clock,
-        governor: GovernorClient | None = None,
+        governor: GovernorClient,
     ) -> None:
         self.governor = governor
         self.registry = registry

@@ -14,6 +14,7 @@ from fastapi import Request
 
 from ingress.admin.desk import Desk
 from ingress.auth import Authenticator
+from ingress.governor_client import GovernorClient
 from ledger.access.changes import Changes
 from ledger.access.feed import Feed
 from ledger.access.key_text import is_well_formed
@@ -385,7 +386,7 @@ def test_the_life_of_a_budget(gateway: Gateway, admin: httpx.Client) -> None:
     view = good(admin.post("/budgets", json=body))
     assert view["name"] == "user:anna@x/y:week" and view["limit_usd"] == 1e-9
     path = "/budgets/user:anna@x%2Fy:week"
-    assert good(admin.get(path)) == view
+    assert view.items() <= good(admin.get(path)).items()
     again = good(admin.post("/budgets", json={**body, "limit_usd": 3, "hard_stop": False}))
     assert (again["limit_usd"], again["hard_stop"]) == (3, False)
     assert again["created_at"] == view["created_at"] < again["updated_at"]
@@ -427,7 +428,8 @@ def test_what_is_declared_is_shown_and_not_changed(gateway: Gateway, admin: http
     assert project["source"] == team["source"] == "configuration"
     budget = good(admin.get("/budgets/team:declared:month"))
     assert (budget["source"], budget["limit_usd"]) == ("configuration", 0.25)
-    assert team["budgets"] == [budget]
+    (of_team,) = team["budgets"]
+    assert of_team.items() <= budget.items()
     new_budget = {"scope": "team", "id": "declared", "period": "month", "limit_usd": 1}
     for change in (
         admin.patch("/keys/file-key", json={"name": "x"}),
@@ -451,7 +453,7 @@ OPERATIONS = [
     ("GET", "/projects"), ("GET", "/projects/x"), ("PATCH", "/projects/x"),
     ("DELETE", "/projects/x"), ("POST", "/teams"), ("GET", "/teams"), ("GET", "/teams/x"),
     ("PATCH", "/teams/x"), ("DELETE", "/teams/x"), ("POST", "/budgets"), ("GET", "/budgets"),
-    ("GET", "/budgets/x"), ("DELETE", "/budgets/x"),
+    ("GET", "/budgets/x"), ("DELETE", "/budgets/x"), ("GET", "/calls/x/budget"),
 ]  # fmt: skip
 
 
@@ -734,7 +736,8 @@ async def test_before_the_keys_are_known_nothing_is_said_of_them(nats_url: str) 
         secret = ServerSecret(())
         keys = Authenticator(config, registry, feed, secret, None, clock)
         changes = Changes(Ledger(Publisher(connection), "ingress"), registry, feed, clock)
-        desk = Desk(keys, changes, registry, feed, secret, config, clock)
+        governor = GovernorClient(connection, clock)
+        desk = Desk(keys, changes, registry, feed, secret, config, clock, governor)
         headers = [(b"authorization", f"Bearer {ADMIN}".encode())]
         with pytest.raises(Unavailable) as caught:
             await desk.admit(Request({"type": "http", "headers": headers}))

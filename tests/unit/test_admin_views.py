@@ -101,6 +101,7 @@ def test_a_key_is_shown_with_every_field_and_null_where_nothing_is_set() -> None
         "limits": None,
         "metadata": {},
         "on_disconnect": "cancel",
+        "queue": False,
         "payloads": None,
         "expires_at": None,
         "budgets": [],
