@@ -10,8 +10,9 @@ from typing import Any
 
 import msgspec
 
-from ingress.lease_client import GovernorAway, LeaseClient
+from ingress.lease_client import LeaseClient
 from ingress.purse import Missing, Taken
+from ingress.waiting import GovernorAway, Waiting
 from ledger.budgets.messages import Shortage
 from ledger.budgets.names import account_id
 from ledger.budgets.windows import window_at
@@ -45,6 +46,7 @@ class Budgeting:
         append: Callable[[BudgetExceeded], None],
     ) -> None:
         self._leases = leases
+        self._waiting = Waiting(leases, clock)
         self._zone = zone
         self._clock = clock
         self._append = append
@@ -79,12 +81,17 @@ class Budgeting:
     def confirm(self, taken: Taken) -> bool:
         """Whether the money is still ours, to be asked once the call's start is in the ledger: from
         then on it stays held until the call ends."""
-        leases = self._leases
-        return not taken.holder or (taken.holder == leases.holder and leases.may_spend())
+        return not taken.holder or self._leases.may_spend(taken.holder)
 
     def give_back(self, taken: Taken) -> None:
         """The call was not admitted after all, and no event of it was or will be appended."""
         self._leases.purse.give_back(taken)
+
+    def doubt(self, taken: Taken) -> None:
+        """Nobody knows whether the call's start is in the ledger: what was taken is not used again
+        before the governor has ended the holder."""
+        if taken.holder:
+            self._leases.retire(taken.holder)
 
     async def _obtained(self, budgets: Sequence[Budget], nano: int, patience: float) -> Taken:
         if self._leases.away:
@@ -92,7 +99,7 @@ class Budgeting:
             if taken is not None:
                 return taken
         try:
-            result = await self._leases.obtain(budgets, nano, patience)
+            result = await self._waiting.obtain(budgets, nano, patience)
         except GovernorAway:
             taken = self._without_governor(budgets, nano)
             if taken is not None:

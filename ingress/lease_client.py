@@ -7,16 +7,23 @@ and another holder begins.
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
 
 from ingress.purse import Missing, Purse, Taken
 from ledger.budgets import messages
-from ledger.budgets.messages import Answer, Ask, Pulse, RateWant, Return, Shortage, Want
-from ledger.connection import BusRefused, Connection, Disconnected, Message, NoResponders
-from ledger.replies import RequestTimeout
+from ledger.budgets.messages import Answer, Ask, Pulse, RateWant, Return, Want
+from ledger.connection import (
+    BusRefused,
+    Connection,
+    Disconnected,
+    Message,
+    NoResponders,
+    RequestTimeout,
+)
 from schemas import subjects
 from schemas.access import Budget
 from schemas.ids import Clock
@@ -28,7 +35,6 @@ _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 0.25
 _TICK = 1.0
 _LAST_WORDS = 1.0
-_PATIENCES = 5
 
 
 class Pace(NamedTuple):
@@ -42,59 +48,26 @@ class Pace(NamedTuple):
     closed: float = 0.05
 
 
-class GovernorAway(Exception):
-    """Nobody said in time whether the money is there."""
-
-
-class _Waiter:
-    """A call that cannot be paid from the purse."""
-
-    __slots__ = ("answer", "budgets", "nano")
-
-    def __init__(self, budgets: Sequence[Budget], nano: int) -> None:
-        self.budgets = budgets
-        self.nano = nano
-        self.answer: asyncio.Future[Taken | Shortage] = asyncio.get_running_loop().create_future()
-
-
-class _Line:
-    """The calls that wait for the same budgets, in order of their coming; one ask for all."""
-
-    __slots__ = ("asking", "waiters")
-
-    def __init__(self) -> None:
-        self.waiters: list[_Waiter] = []
-        self.asking = False
-
-
-class _Closed(NamedTuple):
-    """A shortage, as the answer to all who need `need` or more, until `until` (monotonic)."""
-
-    shortage: Shortage
-    need: int
-    until: float
-
-
 class LeaseClient:
-    """Fills a purse; `run` beside it keeps its holder alive."""
+    """Fills a purse; `run` beside it keeps its holder alive.
+
+    `alive` is the monotonic time at which was asked what the governor answered last.
+    """
 
     def __init__(
         self,
         connection: Connection,
         clock: Clock,
         pace: Pace = Pace(),  # noqa: B008
-        name: str = "ingress",
     ) -> None:
+        self.pace = pace
+        self.purse = Purse(clock.new_id())
+        self.alive = clock.monotonic()
         self._connection = connection
         self._clock = clock
-        self._pace = pace
-        self._name = name
-        self.purse = Purse(self._new_holder())
-        self._alive = clock.monotonic()
+        self._retired: dict[str, float] = {}
         self._silent_since: float | None = None
         self._introduced = False
-        self._lines: dict[tuple[str, ...], _Line] = {}
-        self._closed: dict[str, _Closed] = {}
         self._topping_up = False
         self._tasks: set[asyncio.Task[None]] = set()
         connection.subscribe(subjects.GOVERNOR_RECALL, self._on_recall)
@@ -104,18 +77,24 @@ class LeaseClient:
         return self.purse.holder
 
     @property
-    def away(self) -> bool:
-        """Whether the governor has been silent for as long as anybody waits for it."""
-        silent = self._silent_since
-        return silent is not None and self._clock.monotonic() - silent > self._pace.answer
+    def silent(self) -> bool:
+        """Whether the last question has no answer yet, although it was put more than once."""
+        return self._silent_since is not None
 
-    def may_spend(self) -> bool:
-        """Whether the governor surely still counts our leases as ours."""
-        return self._clock.monotonic() - self._alive < self._pace.trust
+    @property
+    def away(self) -> bool:
+        """Whether that has been so for a while."""
+        silent = self._silent_since
+        return silent is not None and self._clock.monotonic() - silent > self.pace.answer
+
+    def may_spend(self, holder: str) -> bool:
+        """Whether the governor surely still counts the leases of a holder as its own."""
+        alive = self.alive if holder == self.holder else self._retired.get(holder)
+        return alive is not None and self._clock.monotonic() - alive < self.pace.trust
 
     def take(self, budgets: Sequence[Budget], nano: int) -> Taken | Missing:
         """Out of the purse, at once, if the holder may still spend."""
-        if self._clock.monotonic() - self._alive >= self._pace.trust:
+        if self._clock.monotonic() - self.alive >= self.pace.trust:
             self.begin_anew()
         taken = self.purse.take(budgets, nano, self._clock.now_ns())
         if self.purse.low and not self._topping_up:
@@ -123,35 +102,25 @@ class LeaseClient:
             self._spawn(self._top_up())
         return taken
 
-    async def obtain(
-        self, budgets: Sequence[Budget], nano: int, patience: float
-    ) -> Taken | Shortage:
-        """The same when the purse has not enough. Raises GovernorAway after `patience` seconds,
-        a few times as many while the governor answers others."""
-        refused = self._refusal(budgets, nano)
-        if refused is not None:
-            return refused
-        key = tuple([budget.name for budget in budgets])
-        line = self._lines.setdefault(key, _Line())
-        waiter = _Waiter(budgets, nano)
-        line.waiters.append(waiter)
-        self._pump(key, line)
-        try:
-            return await self._patiently(waiter.answer, patience)
-        except BaseException:
-            if waiter.answer.done() and isinstance(taken := waiter.answer.result(), Taken):
-                self.purse.give_back(taken)
-            waiter.answer.cancel()
-            raise
-
     async def ask(
         self, wants: Sequence[Want] = (), rates: Sequence[RateWant] = ()
     ) -> Answer | None:
         """Ask until it is answered: a grant whose answer was lost is told by the next one. None
         when the holder ended meanwhile, and with it all that it may have been granted."""
         holder = self.holder
-        ask = Ask(holder, self._clock.new_id(), tuple(wants), tuple(rates))
-        return await self._ask(subjects.GOVERNOR_LEASE, messages.encode(ask), holder)
+        ask = messages.encode(Ask(holder, self._clock.new_id(), tuple(wants), tuple(rates)))
+        goes_on = partial(self._is_holder, holder)
+        return await self._exchange(subjects.GOVERNOR_LEASE, ask, holder, goes_on)
+
+    def put(self, wants: Sequence[Want], answer: Answer, asked_ns: int) -> bool:
+        """Fill the purse with what was granted; whether all that was wanted was heard of."""
+        by_name = {want.budget: want for want in wants}
+        now_ns = self._clock.now_ns()
+        for lease in answer.leases:
+            want = by_name.pop(lease.budget, None)
+            if want is not None:
+                self.give(self.purse.put(want, lease, asked_ns, now_ns))
+        return not by_name
 
     def give(self, amounts: Mapping[str, int], slots: Mapping[str, int] | None = None) -> None:
         """Return money by account, or slots by rate; repeated until the governor has it."""
@@ -160,13 +129,26 @@ class LeaseClient:
 
     def begin_anew(self) -> None:
         """Drop all leases; who waits asks again in the name of another holder."""
-        self._alive = self._clock.monotonic()
+        self.alive = self._clock.monotonic()
         if not self._introduced:
             return
         self._introduced = False
         old = self.holder
-        self.purse.begin(self._new_holder())
+        self.purse.begin(self._clock.new_id())
         log.warning("leases dropped", extra={"holder": old, "next": self.holder})
+
+    def retire(self, holder: str) -> None:
+        """Nobody knows what a holder has left, as a call of it may be in the ledger or not: return
+        what is free and go on as another. The rest ends when the governor hears no more of it; what
+        was taken up to now may still be spent."""
+        if holder == self.holder:
+            self.give(self.purse.empty())
+            now = self._clock.monotonic()
+            self._retired = {
+                old: alive for old, alive in self._retired.items() if now - alive < self.pace.trust
+            }
+            self._retired[holder] = self.alive
+            self.begin_anew()
 
     async def run(self) -> None:
         """Pulse, and return what lies idle; until cancelled."""
@@ -179,66 +161,48 @@ class LeaseClient:
         amounts = self.purse.empty()
         for task in self._tasks:
             task.cancel()
-        if amounts and self.may_spend():
+        if amounts and self.may_spend(self.holder):
             try:
                 async with asyncio.timeout(_LAST_WORDS):
                     await self._return(self.holder, amounts, {})
             except TimeoutError:
                 log.warning("leases not returned", extra={"holder": self.holder})
 
-    # Waiting callers.
+    async def _exchange(
+        self, subject: str, data: bytes, holder: str, goes_on: Callable[[], bool]
+    ) -> Answer | None:
+        """Send the same until it is answered, as long as there is a reason to."""
+        self._introduced = True
+        pause = _FIRST_PAUSE
+        while goes_on():
+            sent = self._clock.monotonic()
+            try:
+                message = await self._connection.request(subject, data, timeout=self.pace.answer)
+                answer = messages.decode_answer(message.data)
+            except _AWAY:
+                if self._silent_since is None:
+                    self._silent_since = sent
+                if not self.may_spend(self.holder):
+                    self.begin_anew()
+            except (BusRefused, msgspec.DecodeError):
+                log.exception("the governor's answer cannot be heard")
+            else:
+                self._silent_since = None
+                return self._accepted(answer, holder, sent)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        return None
 
-    async def _patiently(
-        self, answer: asyncio.Future[Taken | Shortage], patience: float
-    ) -> Taken | Shortage:
-        begun = self._clock.monotonic()
-        left = patience
-        while True:
-            await asyncio.wait((answer,), timeout=left)
-            if answer.done():
-                return answer.result()
-            now = self._clock.monotonic()
-            left = min(self._alive + patience, begun + _PATIENCES * patience) - now
-            if left <= 0 or self._silent_since is not None:
-                raise GovernorAway
-
-    def _pump(self, key: tuple[str, ...], line: _Line) -> None:
-        """Serve who can be served, and ask for the others."""
-        if line.asking:
-            return
-        line.waiters = [waiter for waiter in line.waiters if not self._served(waiter)]
-        if line.waiters:
-            line.asking = True
-            self._spawn(self._ask_for(key, line))
-        else:
-            self._lines.pop(key, None)
-
-    def _served(self, waiter: _Waiter) -> bool:
-        if waiter.answer.done():
-            return True
-        result: Taken | Missing | Shortage | None = self.take(waiter.budgets, waiter.nano)
-        if isinstance(result, Missing):
-            result = self._refusal(waiter.budgets, waiter.nano)
-        if result is not None:
-            waiter.answer.set_result(result)
-        return result is not None
-
-    async def _ask_for(self, key: tuple[str, ...], line: _Line) -> None:
-        """One ask for what the first of a line needs, and as much as all of them would like."""
-        first, asked_ns = line.waiters[0], self._clock.now_ns()
-        needs = self.purse.missing(first.budgets, first.nano, asked_ns).needs
-        waiting = sum(waiter.nano for waiter in line.waiters)
-        wants = self.purse.wants(needs, waiting, asked_ns)
-        answer = await self.ask(wants)
-        if answer is not None:
-            if answer.shortage is not None:
-                self._close(answer.shortage, first.nano)
-                if not first.answer.done():
-                    first.answer.set_result(answer.shortage)
-            elif not self._put(wants, answer, asked_ns):
-                await asyncio.sleep(_FIRST_PAUSE)
-        line.asking = False
-        self._pump(key, line)
+    def _accepted(self, answer: Answer, holder: str, sent: float) -> Answer | None:
+        """What an answer says of the holder: after a pause of ours it may be old, so that the time
+        of the question counts."""
+        if holder != self.holder:
+            return None
+        if answer.stranger:
+            self.begin_anew()
+            return None
+        self.alive = max(self.alive, sent)
+        return answer
 
     async def _top_up(self) -> None:
         try:
@@ -249,92 +213,34 @@ class LeaseClient:
                 wants = self.purse.wants(needs, 0, asked_ns)
                 answer = await self.ask(wants)
                 if answer is not None:
-                    self._put(wants, answer, asked_ns)
+                    self.put(wants, answer, asked_ns)
         finally:
             self._topping_up = False
 
-    def _put(self, wants: Sequence[Want], answer: Answer, asked_ns: int) -> bool:
-        """Whether all that was wanted has been heard of."""
-        by_name = {want.budget: want for want in wants}
-        now_ns = self._clock.now_ns()
-        for lease in answer.leases:
-            want = by_name.pop(lease.budget, None)
-            if want is not None:
-                self.give(self.purse.put(want, lease, asked_ns, now_ns))
-        return not by_name
-
-    def _close(self, shortage: Shortage, need: int) -> None:
-        now = self._clock.monotonic()
-        before = self._closed.get(shortage.budget)
-        if before is not None and now < before.until:
-            need = min(need, before.need)
-        self._closed[shortage.budget] = _Closed(shortage, need, now + self._pace.closed)
-
-    def _refusal(self, budgets: Sequence[Budget], nano: int) -> Shortage | None:
-        """What was just said to one that needed no more than this one."""
-        if not self._closed:
-            return None
-        now = self._clock.monotonic()
-        for budget in budgets:
-            closed = self._closed.get(budget.name)
-            if closed is None:
-                continue
-            if now >= closed.until:
-                del self._closed[budget.name]
-            elif nano >= closed.need:
-                return msgspec.structs.replace(closed.shortage, needed_nano=nano)
-        return None
-
-    # The governor.
-
-    async def _ask(self, subject: str, data: bytes, holder: str) -> Answer | None:
-        """Send the same until it is answered, or the holder is another one."""
-        self._introduced = True
-        pause = _FIRST_PAUSE
-        while self.holder == holder:
-            sent = self._clock.monotonic()
-            try:
-                message = await self._connection.request(subject, data, timeout=self._pace.answer)
-                answer = messages.decode_answer(message.data)
-            except _AWAY:
-                if self._silent_since is None:
-                    self._silent_since = sent
-                if not self.may_spend():
-                    self.begin_anew()
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
-                continue
-            except (BusRefused, msgspec.DecodeError):
-                log.exception("the governor's answer cannot be heard")
-                await asyncio.sleep(self._pace.answer)
-                continue
-            self._silent_since = None
-            if self.holder != holder:
-                break
-            if answer.stranger:
-                self.begin_anew()
-                break
-            # What was heard after a pause of ours says nothing of now: the asking counts.
-            self._alive = max(self._alive, sent)
-            return answer
-        return None
-
     async def _return(self, holder: str, amounts: dict[str, int], slots: dict[str, int]) -> None:
-        message = Return(holder, self._clock.new_id(), amounts, slots)
-        await self._ask(subjects.GOVERNOR_RETURN, messages.encode(message), holder)
+        """What a holder does not get rid of while it is trusted ends with it."""
+        returned = messages.encode(Return(holder, self._clock.new_id(), amounts, slots))
+        until = self._clock.monotonic() + self.pace.trust
+
+        def goes_on() -> bool:
+            return self._is_holder(holder) or self._clock.monotonic() < until
+
+        await self._exchange(subjects.GOVERNOR_RETURN, returned, holder, goes_on)
 
     async def _pulse(self) -> None:
+        """Without leases there is nothing to keep alive, but a silent governor is waited for."""
         while True:
-            await asyncio.sleep(self._pace.pulse)
-            if self._introduced:
+            await asyncio.sleep(self.pace.pulse)
+            if self._introduced or self.silent:
                 holder = self.holder
-                await self._ask(subjects.GOVERNOR_PULSE, messages.encode(Pulse(holder)), holder)
+                pulse, goes_on = messages.encode(Pulse(holder)), partial(self._is_holder, holder)
+                await self._exchange(subjects.GOVERNOR_PULSE, pulse, holder, goes_on)
 
     async def _tidy(self) -> None:
         while True:
-            await asyncio.sleep(min(_TICK, self._pace.idle))
-            if self.may_spend():
-                idle_ns = int(self._pace.idle * 1e9)
+            await asyncio.sleep(min(_TICK, self.pace.idle))
+            if self.may_spend(self.holder):
+                idle_ns = int(self.pace.idle * 1e9)
                 self.give(self.purse.surplus(idle_ns, self._clock.now_ns()))
 
     def _on_recall(self, message: Message) -> None:
@@ -348,8 +254,8 @@ class LeaseClient:
         else:
             self.give(self.purse.recall(recall.accounts))
 
-    def _new_holder(self) -> str:
-        return f"{self._name}-{self._clock.new_id()}"
+    def _is_holder(self, holder: str) -> bool:
+        return self.holder == holder
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -29,6 +29,7 @@ from schemas.ids import Clock
 from tests import sample_events as sample
 
 _BUS_PATIENCE = 30.0
+_START_PATIENCE = 4.0
 
 
 class Plan(msgspec.Struct):
@@ -135,9 +136,10 @@ class Hammer:
             hold_nano=taken.hold_nano,
         )
         try:
-            await self._ingress.append(start)
+            await self._ingress.append(start, deadline=_START_PATIENCE)
         except Unresolved:
             self.seen.unsure += 1
+            self._budgeting.doubt(taken)
             await self._reject(call_id, taken)
             return
         if not self._budgeting.confirm(taken):

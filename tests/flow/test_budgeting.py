@@ -268,6 +268,38 @@ async def test_without_the_governor_leases_are_used_and_soft_accounts_keep_their
         assert taken.leased == (ACCOUNT,)
 
 
+async def test_a_governor_that_comes_back_is_asked_again_for_soft_budgets(stage: Stage) -> None:
+    soft = budget(id="soft", hard=False)
+    stage.lessor.budgets[soft.name] = soft
+    stage.lessor.reset(soft.name)
+    stage.lessor.deaf = True
+    async with stage.ingress() as ingress:
+        taken = await ingress.admit(soft, bound=50, patience=0.2)
+        assert taken.accounts == ("project:soft:total@all.0",)
+        stage.lessor.deaf = False
+
+        async def has_heard() -> bool:
+            taken = await ingress.admit(soft, bound=50, patience=0.2)
+            return taken.accounts == ("project:soft:total@all.1",)
+
+        await until(has_heard, 5.0)
+
+
+async def test_after_a_start_that_nobody_knows_of_another_holder_goes_on(stage: Stage) -> None:
+    async with stage.ingress(PACE._replace(idle=60.0)) as ingress:
+        unsure = await ingress.admit(budget(), bound=50)
+        fine = await ingress.admit(budget(), bound=50)
+        ingress.budgeting.doubt(unsure)
+        ingress.budgeting.doubt(fine)
+        await stage.soon(lambda: stage.lessor.book.free(ACCOUNT) == 100)
+        assert ingress.budgeting.confirm(fine)
+        again = await ingress.admit(budget(), bound=50)
+        assert again.holder != fine.holder
+        assert ingress.budgeting.confirm(again)
+        await stage.soon(lambda: not ingress.budgeting.confirm(fine))
+        assert ingress.budgeting.confirm(again)
+
+
 async def test_a_governor_that_answers_late_is_waited_for_once_it_answers(stage: Stage) -> None:
     stage.lessor.deaf = True
     async with stage.ingress() as ingress:
