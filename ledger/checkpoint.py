@@ -6,10 +6,12 @@ import zlib
 
 import msgspec
 
+from ledger import aside
+from ledger.aside import Aside
 from ledger.beats import Refusals
 from ledger.budgets.alerts import Told
 from ledger.budgets.book import BookState
-from ledger.connection import Connection
+from ledger.connection import Connection, Disconnected, NoResponders, RequestTimeout
 from ledger.publisher import Publisher
 from ledger.reader import Stored, read_at, read_last
 from ledger.telemetry import Snapshot
@@ -22,6 +24,8 @@ _decode_book = msgspec.msgpack.Decoder(BookState).decode
 log = logging.getLogger("nexus.governor")
 
 _SUBJECT = subjects.setting("governor.checkpoint")
+_OF = "book"
+_LONGEST_BOOK = 256 * 1024
 _STREAM = f"KV_{subjects.SETTINGS_BUCKET}"
 
 
@@ -30,8 +34,8 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
     The numbers hold every event up to `seq`; the open calls are known again once the events from
     `fold_from` on have been folded. `digest` is of the event at `seq`: another one there means
-    another ledger (a power cut may take its end, and new events take its place). `book` is packed,
-    as it may be long: some forty thousand accounts are what one message takes.
+    another ledger (a power cut may take its end, and new events take its place). `book` is packed;
+    where that is too long for one message, it lies in pieces at `book_aside`.
     """
 
     fold_from: int = 1
@@ -41,6 +45,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
     refusals: Refusals = Refusals()
     alerts: Told = Told()
     book: bytes = b""
+    book_aside: Aside | None = None
 
 
 def pack(book: BookState) -> bytes:
@@ -69,6 +74,7 @@ async def load(connection: Connection) -> Checkpoint:
         return Checkpoint()
     try:
         checkpoint = msgspec.json.decode(kept.data, type=Checkpoint)
+        checkpoint = await _whole(connection, checkpoint)
         unpack(checkpoint.book)
     except (msgspec.DecodeError, zlib.error) as error:
         log.warning("checkpoint not readable, folding from the start: %s", error)
@@ -81,12 +87,38 @@ async def load(connection: Connection) -> Checkpoint:
     return checkpoint
 
 
-async def save(publisher: Publisher, checkpoint: Checkpoint, clock: Clock) -> None:
-    """Replace the checkpoint. Raises publisher.Unresolved, publisher.Refused, and ValueError where
-    it is longer than a message may be."""
+async def _whole(connection: Connection, checkpoint: Checkpoint) -> Checkpoint:
+    if checkpoint.book_aside is None:
+        return checkpoint
+    packed = await aside.get(connection, _OF, checkpoint.book_aside)
+    if packed is None:
+        log.warning("checkpoint not complete, folding from the start")
+        return Checkpoint()
+    return msgspec.structs.replace(checkpoint, book=packed, book_aside=None)
+
+
+async def save(publisher: Publisher, checkpoint: Checkpoint, clock: Clock) -> Aside | None:
+    """Replace the checkpoint; returns where its book lies, if not in the checkpoint itself.
+
+    Raises publisher.Unresolved, publisher.Refused, and ValueError where it is longer than a message
+    may be.
+    """
+    if len(checkpoint.book) > _LONGEST_BOOK:
+        lies = await aside.put(publisher, _OF, clock.new_token(), checkpoint.book)
+        checkpoint = msgspec.structs.replace(checkpoint, book=b"", book_aside=lies)
     await publisher.publish(
         _SUBJECT,
         msgspec.json.encode(checkpoint),
         msg_id=f"checkpoint.{clock.new_id()}",
         deadline=2.0,
     )
+    return checkpoint.book_aside
+
+
+async def purge_before(connection: Connection, kept: Aside) -> None:
+    """Drop the books that are older than one which somebody may still be reading; if it fails, the
+    next purge takes them."""
+    try:
+        await aside.purge(connection, _OF, kept.first_seq)
+    except (NoResponders, RequestTimeout, Disconnected) as error:
+        log.warning("old checkpoints not purged", extra={"reason": str(error)})

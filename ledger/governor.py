@@ -20,6 +20,7 @@ from ledger import checkpoint
 from ledger.access.configured import configured
 from ledger.access.feed import Feed
 from ledger.access.registry import Registry
+from ledger.aside import Aside
 from ledger.beats import EVERY, Beat, Processes, measure
 from ledger.broker import broker as make_broker
 from ledger.budgets.lessor import EXPIRE_AFTER
@@ -55,12 +56,14 @@ class Governor:
     ) -> None:
         self.id = clock.new_token()
         self.fold = Fold(start)
+        self._connection = connection
         self._publisher = publisher
         self._clock = clock
         self._follower = Follower(connection, start.fold_from)
         self._processes = Processes(clock, start.refusals)
         self._exposition = Exposition(self.fold.telemetry, self._processes, self._position)
         self._saved = start.seq, start.refusals.total
+        self._lay: Aside | None = None
         self._beats_due = clock.monotonic() + _BEATS_WITHIN if start.refusals.total else 0.0
 
     async def follow(self) -> None:
@@ -77,8 +80,11 @@ class Governor:
             return
         now = msgspec.structs.replace(self.fold.checkpoint(), refusals=refusals)
         try:
-            await checkpoint.save(self._publisher, now, self._clock)
+            lies = await checkpoint.save(self._publisher, now, self._clock)
             self._saved = now.seq, refusals.total
+            if lies is not None and self._lay is not None:
+                await checkpoint.purge_before(self._connection, self._lay)
+            self._lay = lies or self._lay
         except (Unresolved, Refused, ValueError) as error:
             log.warning("checkpoint not saved: %s", error)
 

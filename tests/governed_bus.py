@@ -13,14 +13,16 @@ from compose.nats_server import NatsServer
 from ledger.connection import Connection, NoResponders, RequestTimeout
 from ledger.log import Ledger
 from ledger.publisher import Publisher
-from ledger.reader import read_subject
+from ledger.reader import read_last, read_subject
 from ledger.streams import ensure
 from schemas import subjects
+from schemas.budget_events import GovernorStarted
 from schemas.config import BusConfig, Config
-from schemas.event import Event
+from schemas.event import Event, type_of
 from schemas.events import RequestLost, decode_event
 from tests.sample_events import writer_of
 
+STARTED = type_of(GovernorStarted)
 ROLE = """
 import sys
 import time
@@ -59,6 +61,17 @@ class Bus:
     async def events(self) -> list[Any]:
         stored = await read_subject(self.connection, subjects.LEDGER, ">")
         return [decode_event(record.data) for record in stored]
+
+    async def governed(self) -> int:
+        """The sequence by which a governor says that it leads, once there is one."""
+        async with asyncio.timeout(15):
+            while True:
+                found = await read_last(
+                    self.connection, subjects.LEDGER, subjects.ledger("governor", "", STARTED)
+                )
+                if found is not None:
+                    return found.seq
+                await asyncio.sleep(0.02)
 
     async def lost(self) -> list[str]:
         return [event.call_id for event in await self.events() if isinstance(event, RequestLost)]

@@ -1,6 +1,7 @@
 """The governor against a real bus: it closes what nobody ended, once, and survives being killed."""
 
 import asyncio
+import hashlib
 import json
 import shutil
 import signal
@@ -15,12 +16,14 @@ import pytest
 from compose.nats_server import NatsServer
 from ledger import checkpoint, closer
 from ledger.beats import Beats
-from ledger.checkpoint import Checkpoint
+from ledger.budgets.book import Book
+from ledger.checkpoint import Checkpoint, digest_of, pack, unpack
 from ledger.closer import Closer
 from ledger.connection import NoResponders, RequestTimeout
 from ledger.fenced import Fenced
 from ledger.governor import Governor
 from ledger.log import Follower, Truncated
+from ledger.reader import read_at, read_subject
 from schemas import subjects
 from schemas.event import Event
 from schemas.events import RequestLost
@@ -119,6 +122,27 @@ async def test_a_checkpoint_of_another_ledger_is_not_believed(
     await checkpoint.save(bus.publisher, foreign, Clock())
     async with governing(nats_server):
         await lost_count(bus, 1)
+
+
+async def test_a_checkpoint_of_many_accounts_lies_in_pieces_and_old_ones_go(bus: Bus) -> None:
+    book = Book()
+    for number in range(10_000):
+        account = f"user:{hashlib.sha256(b'%d' % number).hexdigest()}:total@all.0"
+        book.fold(number + 1, sample.complete("c", cost_nano=number, accounts=(account,)))
+    seq = await bus.append(running_start("a"))
+    newest = await read_at(bus.connection, subjects.LEDGER, seq)
+    assert newest is not None
+    kept = Checkpoint(seq=seq, digest=digest_of(newest), book=pack(book.snapshot()))
+    for _ in range(3):
+        lies = await checkpoint.save(bus.publisher, kept, Clock())
+        assert lies is not None and lies.pieces > 1
+    loaded = await checkpoint.load(bus.connection)
+    assert unpack(loaded.book) == book.snapshot()
+    await checkpoint.purge_before(bus.connection, lies)
+    pieces = await read_subject(bus.connection, subjects.SNAPSHOTS, "snapshot.book.*")
+    assert pieces[0].seq == lies.first_seq
+    assert len(pieces) == lies.pieces
+    assert unpack((await checkpoint.load(bus.connection)).book) == book.snapshot()
 
 
 async def test_the_closer_waits_while_the_fold_is_behind(
