@@ -347,6 +347,7 @@ def _environment(bus: str) -> dict[str, str]:
         "PYTHONPATH": str(ROOT),
         "NEXUS_NATS_URL": bus,
         "GATEWAY_API_KEYS": KEY,
+        "GATEWAY_RATE_LIMIT_PER_MINUTE": "0",
         "ADMIN_TOKEN": ADMIN,
     }
 

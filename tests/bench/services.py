@@ -104,7 +104,12 @@ def environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(_FOREIGN) and not name.endswith(_FOREIGN_ENDS)
     }
-    return {**kept, "GATEWAY_API_KEYS": KEY, "BENCH_UPSTREAM_KEY": "unused"}
+    return {
+        **kept,
+        "GATEWAY_API_KEYS": KEY,
+        "GATEWAY_RATE_LIMIT_PER_MINUTE": "0",
+        "BENCH_UPSTREAM_KEY": "unused",
+    }
 
 
 def _configuration(upstream: str, models: tuple[str, ...]) -> str:

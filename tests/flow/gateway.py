@@ -215,6 +215,7 @@ def _environment(bus: str, config: Path, listener: socket.socket) -> dict[str, s
         "CONFIG_PATH": str(config),
         "NEXUS_NATS_URL": bus,
         "GATEWAY_API_KEYS": f"{KEY},{OTHER_KEY}",
+        "GATEWAY_RATE_LIMIT_PER_MINUTE": "0",
         "ADMIN_TOKEN": ADMIN,
         "UP_API_KEY": UP_KEY,
         LISTEN_FD: str(listener.fileno()),
