@@ -54,6 +54,10 @@ _SETTINGS = {
         callback=read_by(_expiry),
         help="30d, 12h, 2027-01-01 (UTC) or 2027-01-01T08:00:00Z [never].",
     ),
+    "queue": click.option(
+        "--queue/--no-queue", default=None,
+        help="Let calls wait for their turn where a limit would refuse them [no].",
+    ),
 }  # fmt: skip
 _FIELDS = {"model": "allowed_models", "limit": "limits", "expires": "expires_at"}
 

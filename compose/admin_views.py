@@ -64,6 +64,7 @@ class Record(msgspec.Struct):
     on_disconnect: str | None = None
     payloads: str | None = None
     expires_at: datetime | None = None
+    queue: bool | None = None
     secrets: list[Secret] = []
     source: str | None = None
     created_at: datetime | None = None
@@ -147,6 +148,7 @@ def _told(one: Record) -> dict[str, str]:
         "on disconnect": one.on_disconnect or "",
         "payloads": one.payloads or "",
         "expires": time(one.expires_at),
+        "at a limit": "waits for its turn" if one.queue else "",
         "replaced": ", ".join(f"{old.hint}, opens until {time(old.until)}" for old in replaced),
         "source": _source(one),
         "created": time(one.created_at),

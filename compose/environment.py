@@ -18,7 +18,6 @@ LATER = (
     "HMAC_SECRET",
     "ENABLE_METRICS",
     "ENABLE_LOGGING",
-    "GATEWAY_RATE_LIMIT_PER_MINUTE",
     "GATEWAY_CIRCUIT_BREAKER_MAX_FAILURES",
     "GATEWAY_CIRCUIT_BREAKER_RESET_SECONDS",
     "GATEWAY_ROUTE_POLICIES",
@@ -91,6 +90,7 @@ VARIABLES = (
     Variable("ADMIN_TOKEN", ("admin_token",), str),
     Variable("GATEWAY_API_KEYS", ("api_keys",), items),
     Variable("GATEWAY_REQUEST_TIMEOUT_SECONDS", ("attempt_timeout",), number),
+    Variable("GATEWAY_RATE_LIMIT_PER_MINUTE", ("limits", "requests_per_minute"), whole),
     Variable("GATEWAY_DEFAULT_UPSTREAM", ("default_provider",), str),
     Variable("GATEWAY_JWT_SECRET", ("jwt", "secret"), str),
     Variable("GATEWAY_JWT_PUBLIC_KEY", ("jwt", "public_key"), str),
@@ -99,6 +99,12 @@ VARIABLES = (
     Variable("GATEWAY_JWT_ISSUER", ("jwt", "issuer"), str),
     Variable("GATEWAY_JWT_AUDIENCE", ("jwt", "audience"), str),
 )
+
+
+def defaults(env: Mapping[str, str]) -> Iterator[Setting]:
+    """What document 004 sets where one of its variables is used, and nothing else says more."""
+    if any(name.startswith("GATEWAY_") and env[name].strip() for name in _known() & env.keys()):
+        yield Setting(("limits", "requests_per_minute"), 60, "default with GATEWAY_ variables")
 
 
 def settings(env: Mapping[str, str]) -> Iterator[Setting]:
@@ -124,10 +130,13 @@ def notices(env: Mapping[str, str]) -> Iterator[str]:
     for name in LATER:
         if env.get(name):
             yield f"{name}: accepted, not enforced by this version"
-    known = {variable.name for variable in VARIABLES} | {*REPLACED, *LATER, *LISTS}
-    for name in sorted(env):
-        if name.startswith("GATEWAY_") and name not in known:
+    for name in sorted(env.keys() - _known()):
+        if name.startswith("GATEWAY_"):
             yield f"{name}: not a setting of Nexus, ignored"
+
+
+def _known() -> set[str]:
+    return {variable.name for variable in VARIABLES} | {*REPLACED, *LATER, *LISTS}
 
 
 def for_child(overrides: Mapping[str, Any]) -> dict[str, str]:

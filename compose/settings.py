@@ -65,6 +65,8 @@ def load(path: str | None, env: Mapping[str, str], overrides: Mapping[str, Any])
     None overrides nothing. Raises ConfigError, naming the setting and what to do.
     """
     layers = Layers()
+    for setting in environment.defaults(env):
+        layers.put(*setting)
     for file in _files(path or env.get("CONFIG_PATH") or None):
         _put_file(layers, file, env)
     for setting in environment.settings(env):

@@ -199,6 +199,8 @@ class _Machine:
             "log_level": self._config.log_level,
             "mock_all": self._config.mock_all,
             "api_keys": self._config.api_keys,
+            # Else the keys, which come as GATEWAY_API_KEYS, would bring the default with them.
+            "limits.requests_per_minute": self._config.limits.requests_per_minute or 0,
             # As it was decided here: a child must not take its own variables for the operator's.
             "limits.requests_per_minute": self._config.limits.requests_per_minute or 0,
             "admin_token": self._token.value,

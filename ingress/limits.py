@@ -50,7 +50,7 @@ class Applying:
         self._default = Limits(
             requests_per_second=limits.requests_per_second,
             burst=limits.burst,
-            requests_per_minute=limits.requests_per_minute,
+            requests_per_minute=limits.requests_per_minute or None,
             tokens_per_minute=limits.model_tokens_per_minute,
         )
         self._per_user: Limits = limits.per_user or _NOTHING

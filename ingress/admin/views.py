@@ -94,6 +94,7 @@ class KeyView(_View, frozen=True, kw_only=True, tag="key"):
     on_disconnect: OnDisconnect
     payloads: Payloads | None
     expires_at: datetime | None
+    queue: bool
     budgets: tuple[BudgetView, ...]
     secrets: tuple[SecretView, ...]
     created_at: datetime | None
@@ -165,6 +166,7 @@ def key_view(key: Key, budgets: Iterable[Budget], configured: Configured, now: d
         on_disconnect=key.on_disconnect,
         payloads=key.payloads,
         expires_at=key.expires_at,
+        queue=key.queue,
         budgets=_budget_views(budgets, configured),
         secrets=tuple(SecretView(one.hint, one.until) for one in standing),
         created_at=key.created_at,

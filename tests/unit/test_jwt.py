@@ -17,7 +17,7 @@ from ingress.jwks import Jwks
 from ingress.tokens import Tokens
 from ledger.access.configured import configured
 from ledger.access.registry import Registry
-from schemas.access import Limits, LimitSettings
+from schemas.access import LimitSettings
 from schemas.config import Config, JwtConfig, ProjectConfig, TeamConfig
 from schemas.errors import NexusError, Unauthenticated, Unavailable
 from schemas.ids import Clock

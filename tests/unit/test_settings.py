@@ -439,16 +439,45 @@ def test_what_has_no_effect_is_said() -> None:
         DATABASE_URL="postgresql://x",
         GATEWAY_REDIS_URL="redis://x",
         HMAC_SECRET="x",
-        GATEWAY_RATE_LIMIT_PER_MINUTE="60",
         GATEWAY_TYPO="1",
     ).notices
     assert notices == [
         NO_SECRET,
         "DATABASE_URL, GATEWAY_REDIS_URL: not used, replaced by NATS and ClickHouse",
         "HMAC_SECRET: accepted, not enforced by this version",
-        "GATEWAY_RATE_LIMIT_PER_MINUTE: accepted, not enforced by this version",
         "GATEWAY_TYPO: not a setting of Nexus, ignored",
     ]
+
+
+@pytest.mark.parametrize(
+    ("env", "file", "limit", "origin"),
+    [
+        ({}, "", None, None),
+        ({"GATEWAY_TYPO": "1"}, "", None, None),
+        ({"NEXUS_MOCK": "1"}, "", None, None),
+        ({"GATEWAY_API_KEYS": "own"}, "", 60, "default with GATEWAY_ variables"),
+        ({"GATEWAY_API_KEYS": "own"}, "limits: {requests_per_minute: 7}", 7, "nexus.yaml"),
+        (
+            {"GATEWAY_RATE_LIMIT_PER_MINUTE": "30"},
+            "limits: {requests_per_minute: 7}",
+            30,
+            "environment GATEWAY_RATE_LIMIT_PER_MINUTE",
+        ),
+        (
+            {"GATEWAY_RATE_LIMIT_PER_MINUTE": "0", "GATEWAY_API_KEYS": "own"},
+            "",
+            0,
+            "environment GATEWAY_RATE_LIMIT_PER_MINUTE",
+        ),
+    ],
+)
+def test_each_key_has_sixty_requests_a_minute_where_variables_of_that_gateway_are_used(
+    env: dict[str, str], file: str, limit: int | None, origin: str | None
+) -> None:
+    Path("nexus.yaml").write_text(file)
+    loaded = from_env(**env)
+    assert loaded.config.limits.requests_per_minute == limit
+    assert loaded.origins.get("limits.requests_per_minute") == origin
 
 
 def test_files_in_the_working_folder_are_read_unless_one_is_named() -> None:
@@ -490,6 +519,7 @@ def test_a_child_with_the_overrides_as_variables_loads_the_same_config() -> None
         "bus.password": "p",
         "admin_token": "t",
         "api_keys": ["k1", "k2"],
+        "limits.requests_per_minute": 7,
         "secret": ("s" * 16, "t" * 16),
         "target_url": "https://api.example",
         "jwt.secret": "j",
