@@ -80,7 +80,7 @@ class Crashes:
 @pytest.mark.parametrize(
     "kills",
     [
-        10,
+        pytest.param(10, marks=pytest.mark.timeout(240)),
         pytest.param(
             SLOW_KILLS,
             marks=[
