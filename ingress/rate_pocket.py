@@ -59,7 +59,7 @@ class Pocket:
 
     def forecast(self, now_ns: int) -> int:
         """What will probably be wanted while the next lease lasts; begins a new measurement."""
-        elapsed_ns = max(now_ns - self._wanted_since_ns, self._lease_ns, 1)
+        elapsed_ns = max(now_ns - self._wanted_since_ns, self._lease_ns // 4, 1)
         expected = self._wanted * self._lease_ns // elapsed_ns
         self._wanted, self._wanted_since_ns = 0, now_ns
         return expected
