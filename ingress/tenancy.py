@@ -12,7 +12,7 @@ from schemas.errors import Forbidden
 
 _NOTHING = CallBudget()
 _LONGEST_USER = 128
-_PLAIN_USER = re.compile(r"[^\x00-\x20\x7f](.*[^\x00-\x20\x7f])?")
+_PLAIN_USER = re.compile(r"[^\x00-\x20\x7f]([^\x00-\x1f\x7f]*[^\x00-\x20\x7f])?")
 
 
 def narrowed(

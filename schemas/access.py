@@ -20,7 +20,11 @@ Period = Literal["day", "week", "month", "total"]
 
 # Ids are free text within these bounds: a user may be `auth0|17` or an e-mail address.
 Id = Annotated[
-    str, msgspec.Meta(max_length=128, pattern=r"^[^\x00-\x20\x7f](.*[^\x00-\x20\x7f])?\Z|^\Z")
+    str,
+    msgspec.Meta(
+        max_length=128,
+        pattern=r"^[^\x00-\x20\x7f]([^\x00-\x1f\x7f]*[^\x00-\x20\x7f])?\Z|^\Z",
+    ),
 ]
 Name = Annotated[str, msgspec.Meta(max_length=128, pattern=r"^[^\x00-\x1f\x7f]*\Z")]
 ModelPattern = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]

@@ -152,6 +152,9 @@ class _Message(msgspec.Struct):
 class _Request(msgspec.Struct):
     messages: list[_Message] = []
     tools: msgspec.Raw = msgspec.Raw()
+    n: int | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
 
 
 _decode_request = msgspec.json.Decoder(_Request).decode
@@ -161,16 +164,21 @@ def estimate_usage(body: bytes, text_bytes: int) -> Usage:
     """Tokens of an attempt whose provider reported none, at four bytes a token, rounded up.
 
     In goes the text of the messages and the definitions of the tools, not images or audio; out
-    came `text_bytes`, over all choices. A body that cannot be read counts as nothing.
+    came `text_bytes`, over all choices, and never more tokens than were asked for: money is held
+    for those. A body that cannot be read counts as nothing.
     """
+    output = -(-text_bytes // BYTES_PER_TOKEN)
     try:
         request = _decode_request(body)
     except NOT_AS_ASKED:
         asked = 0
     else:
         asked = len(request.tools) + sum(text_size(m.content) for m in request.messages)
+        limit = max(request.max_tokens or 0, request.max_completion_tokens or 0)
+        if limit:
+            output = min(output, limit * (request.n or 1))
     return Usage(
         input=-(-asked // BYTES_PER_TOKEN),
-        output=-(-text_bytes // BYTES_PER_TOKEN),
+        output=output,
         status="estimated",
     )
