@@ -30,7 +30,7 @@ from tests.governed_bus import Bus, Role, bus_at, governing, until
 
 PROCESSES = 4
 MOST = 1_000_000
-QUICK_CALLS = 2_500
+QUICK_CALLS = 2_000
 SLOW_CALLS = int(os.environ.get("NEXUS_TEST_HAMMER", "0"))
 ONE_SCOPE: tuple[tuple[BudgetScope, str], ...] = (("project", "shop"),)
 FIVE_SCOPES: tuple[tuple[BudgetScope, str], ...] = (
@@ -161,6 +161,27 @@ async def progress(bus: Bus, calls: int) -> None:
     await until(reached, 60.0)
 
 
+async def expired(bus: Bus) -> bool:
+    return any(isinstance(event, LeaseExpired) for event in await bus.events())
+
+
+async def all_spent(bus: Bus) -> None:
+    """Until nothing is spent any more."""
+    before = -1
+
+    async def stands_still() -> bool:
+        nonlocal before
+        await asyncio.sleep(0.4)
+        before, last = await ended_calls(bus), before
+        return before == last
+
+    await until(stands_still, 300.0)
+
+
+async def ended_calls(bus: Bus) -> int:
+    return sum(isinstance(event, Terminal) for event in await bus.events())
+
+
 def cases(*, quick: int = QUICK_CALLS) -> list[Any]:
     """The number of calls: a quick one, and a long one behind the mark `slow`."""
     long = [
@@ -203,17 +224,14 @@ async def test_the_same_while_the_governor_is_killed(nats_server: NatsServer, ca
 async def test_the_same_while_an_ingress_is_paused_and_woken(
     nats_server: NatsServer, calls: int
 ) -> None:
-    """Its leases expire while it sleeps; what others spent meanwhile, it may not spend again."""
+    """Its leases expire while it sleeps, and others spend them: it may not spend them again."""
 
     async def trouble(stage: Stage) -> None:
         await progress(stage.bus, calls // 4)
         stage.ingresses[0].send_signal(signal.SIGSTOP)
-
-        async def expired() -> bool:
-            return any(isinstance(event, LeaseExpired) for event in await stage.bus.events())
-
         try:
-            await until(expired, 20.0)
+            await until(lambda: expired(stage.bus), 20.0)
+            await all_spent(stage.bus)
         finally:
             stage.ingresses[0].send_signal(signal.SIGCONT)
 

@@ -300,6 +300,25 @@ async def test_after_a_start_that_nobody_knows_of_another_holder_goes_on(stage: 
         assert ingress.budgeting.confirm(again)
 
 
+async def test_what_is_answered_to_a_holder_of_before_does_not_concern_the_next(
+    stage: Stage,
+) -> None:
+    async with stage.ingress(PACE._replace(idle=60.0, trust=5.0)) as ingress:
+        unsure = await ingress.admit(budget(), bound=50)
+        stage.lessor.mute = True
+        ingress.budgeting.doubt(unsure)
+        following = ingress.leases.holder
+        stage.lessor.strangers.add(unsure.holder)
+        await stage.soon(lambda: len(stage.lessor.returns) == 1)
+        asking = asyncio.create_task(ingress.admit(budget(), bound=50))
+        await stage.soon(lambda: len(stage.lessor.asks) == 2)
+        stage.lessor.answer_late()
+        taken = await asking
+        await stage.soon(lambda: len(stage.lessor.returns) > 0)
+        assert taken.holder == ingress.leases.holder
+        assert ingress.budgeting.confirm(taken)
+
+
 async def test_a_governor_that_answers_late_is_waited_for_once_it_answers(stage: Stage) -> None:
     stage.lessor.deaf = True
     async with stage.ingress() as ingress:
