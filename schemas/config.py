@@ -90,7 +90,8 @@ class LimitConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Bounds on what a client may send and how long it may take, and how often it may ask.
 
     The rates hold for each key that says nothing else of the same rate, `per_user` for each user;
-    None is no limit, and neither is 0 per minute. `model_tokens_per_minute` is the name that document 002 has for tokens.
+    None is no limit, and neither is 0 per minute. `model_tokens_per_minute` is the name that
+    document 002 has for tokens.
     """
 
     max_body_bytes: Positive = 32 * MEGABYTE
