@@ -94,10 +94,6 @@ _GOVERNOR = Permissions(
         subjects.setting("access.>"),
         subjects.setting("governor.>"),
         subjects.GOVERNOR_RECALL,
-        # Answers of its own connection: one that was asked for before a reconnect is no answer to
-        # the server any more.
-        f"{subjects.inbox('ingress')}.>",
-        f"{subjects.inbox('worker')}.>",
         api("STREAM.PURGE", SNAPSHOTS),
         *_reads(LEDGER, SNAPSHOTS, SETTINGS),
         *_LOOKS,

@@ -38,12 +38,14 @@ def serve(
         except msgspec.DecodeError as error:
             log.warning("question not readable", extra={"subject": subject, "reason": str(error)})
             return
-        handle(question, lambda answer: _answer(connection, message.reply, answer))
+        reconnects = connection.reconnects
+
+        def reply(answer: msgspec.Struct | None) -> None:
+            # After a reconnect the server knows of no question, and forbids to answer it: whoever
+            # asked asks again.
+            if message.reply and connection.connected and connection.reconnects == reconnects:
+                connection.publish(message.reply, b"" if answer is None else encode(answer))
+
+        handle(question, reply)
 
     return connection.subscribe(subject, on_message)
-
-
-def _answer(connection: Connection, reply: str, answer: msgspec.Struct | None) -> None:
-    """Without the bus nobody hears it, and whoever asked asks again."""
-    if reply and connection.connected:
-        connection.publish(reply, b"" if answer is None else encode(answer))
