@@ -83,11 +83,11 @@ class Ingress:
         deadline_ns = self.governor.now_ns + 600 * SECOND
         return await self.rating.admit(principal, tenant, model, tokens, deadline_ns)
 
-    async def passes(self, *given: Any, **more: Any) -> int:
+    async def passes(self, **more: Any) -> int:
         """How many calls pass before one is refused; 50 at most."""
         for count in range(50):
             try:
-                await self.call(*given, **more)
+                await self.call(**more)
             except RateLimited:
                 return count
         return 50
@@ -332,7 +332,7 @@ async def test_calls_pass_while_the_governor_is_silent(
     assert [record.message for record in caplog.records].count("rates are not enforced") == 1
     governor.answering.set()
     await asyncio.sleep(0.1)
-    assert await one.passes(limits) == 1
+    assert await one.passes(limits=limits) == 1
 
 
 async def test_slots_of_a_holder_that_ended_are_not_given_back_by_the_next(
@@ -360,8 +360,9 @@ async def test_leases_are_for_what_is_wanted_and_come_back_unused(governor: Gove
     assert len(governor.asked) < 20
     governor.now_ns += 5 * SECOND
     ask = (RateWant("key:k:requests/m", 1000, 0, 0, 60.0),)
-    while governor.take(ask, "two").rates[0].left < 800:
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(10):
+        while governor.take(ask, "two").rates[0].left < 800:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
     fresh = await Ingress(governor, "two").call(limits)
     assert told(fresh)["x-ratelimit-remaining-requests"] == "799"
 
