@@ -133,9 +133,10 @@ async def test_a_checkpoint_of_many_accounts_lies_in_pieces_and_old_ones_go(bus:
     newest = await read_at(bus.connection, subjects.LEDGER, seq)
     assert newest is not None
     kept = Checkpoint(seq=seq, digest=digest_of(newest), book=pack(book.snapshot()))
-    for _ in range(3):
-        lies = await checkpoint.save(bus.publisher, kept, Clock())
-        assert lies is not None and lies.pieces > 1
+    for _ in range(2):
+        await checkpoint.save(bus.publisher, kept, Clock())
+    lies = await checkpoint.save(bus.publisher, kept, Clock())
+    assert lies is not None and lies.pieces > 1
     loaded = await checkpoint.load(bus.connection)
     assert unpack(loaded.book) == book.snapshot()
     await checkpoint.purge_before(bus.connection, lies)
