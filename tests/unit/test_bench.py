@@ -19,6 +19,7 @@ from tests.bench.client import Generator
 from tests.bench.findings import Figure, Findings, figures
 from tests.bench.loads import Load, Outcome, Target
 from tests.bench.measure import Run
+from tests.bench.rates import EVEN, Admitted
 from tests.bench.reply import Reply
 from tests.bench.stats import median, percentile, spread
 
@@ -335,3 +336,12 @@ def test_of_decisions_on_budgets_more_are_better() -> None:
     assert _figure(found, "5 budgets at once: decisions").verdict == "met"
     found.budgets = [msgspec.structs.replace(few, per_second=90_000.0)]
     assert _figure(found, "5 budgets at once: decisions").verdict == "stretch"
+
+
+def test_of_rates_more_than_the_limit_and_its_burst_is_missed() -> None:
+    found = Findings("nexus", {}, rates=[Admitted(EVEN, 1_999.0, 2_200, None, 0)])
+    assert _figure(found, "one limit of 2,000/s, 25% asked").verdict == "stretch"
+    assert "MISSED" not in {one.verdict for one in figures(found) if "any second" in one.name}
+    found.rates = [Admitted(EVEN, 1_900.0, 2_201, None, 0)]
+    verdicts = [one.verdict for one in figures(found) if "one limit" in one.name]
+    assert verdicts == ["MISSED", "MISSED"]

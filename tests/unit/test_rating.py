@@ -106,7 +106,12 @@ async def test_whoever_has_no_limits_is_told_nothing_and_nobody_is_asked(
     governor: Governor,
 ) -> None:
     one = Ingress(governor)
-    for more in ({}, {"admin": True, "limits": Limits(requests_per_minute=1)}, {"tier": "unheard"}):
+    free: tuple[dict[str, Any], ...] = (
+        {},
+        {"admin": True, "limits": Limits(requests_per_minute=1)},
+        {"tier": "unheard"},
+    )
+    for more in free:
         passed = await one.call(**more)
         assert passed.headers == []
         passed.release(1000)
