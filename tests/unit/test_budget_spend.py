@@ -83,7 +83,11 @@ async def test_each_account_of_an_event_is_charged_and_what_clients_paid_is_nobo
     backend: str, tmp_path: Path
 ) -> None:
     config = config_for(backend, tmp_path)
-    dark: dict[str, Any] = {"usage": Usage(output=2), "usage_status": "estimated", "cost_nano": None}
+    dark: dict[str, Any] = {
+        "usage": Usage(output=2),
+        "usage_status": "estimated",
+        "cost_nano": None,
+    }
     events: list[Event] = [
         complete("a", event_id=new_id(), accounts=(SHOP, ANA), cost_nano=40),
         attempt_failed("b", event_id=new_id(), accounts=(SHOP,), cost_nano=3),
