@@ -1,11 +1,16 @@
-"""What clients are told about their rates, in headers and in the error that ends a call."""
+"""What clients are told about their rates, in headers and in the error that ends a call; each such
+error is one line of the log.
+"""
 
+import logging
 from collections.abc import Mapping
 from math import ceil
 
 from ingress.limits import Rule
 from ingress.rate_pocket import Pocket
 from schemas.errors import RateLimited
+
+log = logging.getLogger("nexus.rates")
 
 _SHOWN = (("requests", "Requests"), ("tokens", "Tokens"))
 
@@ -30,6 +35,7 @@ def headers(rules: tuple[Rule, ...], pockets: Mapping[str, Pocket]) -> dict[str,
 
 def reached(rule: Rule, wait: float, shown: dict[str, str]) -> RateLimited:
     """A limit is reached, and is not in `wait` seconds."""
+    _log(rule, "reached")
     seconds = max(1, ceil(wait))
     return RateLimited(
         f"Rate limit reached ({rule.text}). Try again in {seconds} s.",
@@ -40,6 +46,7 @@ def reached(rule: Rule, wait: float, shown: dict[str, str]) -> RateLimited:
 
 def too_large(rule: Rule, tokens: int, shown: dict[str, str]) -> RateLimited:
     """Waiting does not help: the limit is lower than what one call needs."""
+    _log(rule, "too large")
     return RateLimited(
         f"The request is too large for its rate limit ({rule.text}): it needs about {tokens}"
         " tokens. Send less, or lower max_tokens.",
@@ -50,8 +57,14 @@ def too_large(rule: Rule, tokens: int, shown: dict[str, str]) -> RateLimited:
 
 def line_full(rule: Rule, shown: dict[str, str]) -> RateLimited:
     """Too many calls wait for their turn already."""
+    _log(rule, "line full")
     return RateLimited(
         f"Too many calls wait for the same rate limit ({rule.text}). Try again later.",
         retry_after=1.0,
         extra_headers=shown,
     )
+
+
+def _log(rule: Rule, why: str) -> None:
+    extra = {"rate": rule.rate, "limit": rule.limit, "seconds": rule.seconds, "reason": why}
+    log.info("call refused by a rate", extra=extra)

@@ -214,7 +214,10 @@ async def test_a_client_is_told_the_limit_with_the_least_left(governor: Governor
     }
 
 
-async def test_a_refusal_says_which_limit_and_when_to_try_again(governor: Governor) -> None:
+async def test_a_refusal_says_which_limit_and_when_to_try_again(
+    governor: Governor, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     one = Ingress(governor)
     limits = Limits(requests_per_minute=1)
     await one.call(limits)
@@ -233,6 +236,7 @@ async def test_a_refusal_says_which_limit_and_when_to_try_again(governor: Govern
         assert headers["X-RateLimit-Remaining-Requests"] == "0"
         assert 60 <= int(headers["Retry-After"]) <= 63
     assert len(governor.asked) == 2
+    assert [record.message for record in caplog.records] == ["call refused by a rate"] * 2
 
 
 async def test_a_call_larger_than_its_limit_is_not_told_to_wait(governor: Governor) -> None:
