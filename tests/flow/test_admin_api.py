@@ -181,6 +181,7 @@ def test_the_whole_life_of_a_key(gateway: Gateway, admin: httpx.Client) -> None:
         "on_disconnect": "drain",
         "payloads": None,
         "expires_at": None,
+        "queue": False,
         "budgets": view["budgets"],
         "secrets": [{"hint": view["hint"], "until": None}],
         "created_at": view["created_at"],
