@@ -208,7 +208,7 @@ class Money(RuleBasedStateMachine):
         ask = Ask(holder.name, self.number(), tuple(Want(one, need, like) for one in wanted))
         result = decide(self.book, self.catalog, ask, self.now_ns, HOLDERS, ZONE)
         if self.is_quiet():
-            self.agrees(result, wanted, need)
+            self.agrees(result, wanted, need, like)
         if isinstance(result, Shortage):
             assert result.limit_nano - result.spent_nano - result.held_nano < result.needed_nano
             return
@@ -226,18 +226,37 @@ class Money(RuleBasedStateMachine):
                         self.limit(lease.budget)
                     )
 
-    def agrees(self, result: Grant | Shortage, wanted: list[str], need: int) -> None:
-        """A refusal names the first budget that really has too little left, and only that."""
+    def agrees(self, result: Grant | Shortage, wanted: list[str], need: int, like: int) -> None:
+        """A refusal names the first budget that really has too little left, and only that; a lease
+        is its share of what really is left."""
+        amounts: list[int] = []
         for budget in wanted:
-            account = self.account(budget)
-            spent = 0 if account in self.forgotten else self.spent[account]
-            room = self.limit(budget) - spent - self.leased(account)
-            if budget != SOFT and need > max(room, 0):
+            room = max(self.room(budget), 0)
+            if budget != SOFT and need > room:
                 assert isinstance(result, Shortage)
-                assert (result.budget, result.account) == (budget, account)
-                assert result.limit_nano - result.spent_nano - result.held_nano == room
+                assert (result.budget, result.account) == (budget, self.account(budget))
+                left = result.limit_nano - result.spent_nano - result.held_nano
+                assert left == self.room(budget)
                 return
+            share = room // (8 * HOLDERS)
+            amounts.append(0 if budget == SOFT else max(need, min(like, share)))
         assert isinstance(result, Grant)
+        assert [lease.amount for lease in result.leases] == amounts
+
+    def room(self, budget: str) -> int:
+        account = self.account(budget)
+        return self.limit(budget) - self.spent[account] - self.leased(account)
+
+    @rule(who=which, budget=st.sampled_from(BUDGETS[:-1]))
+    def ask_for_the_last_nano(self, who: int, budget: str) -> None:
+        """All that is left may be had, and nothing beyond it."""
+        self.fold(len(self.ledger))
+        room = max(self.room(budget), 0)
+        holder = self.ingresses[who % HOLDERS].name
+        for need in (room + 1, room):
+            ask = Ask(holder, "1", (Want(budget, need),))
+            result = decide(self.book, self.catalog, ask, self.now_ns, HOLDERS, ZONE)
+            assert isinstance(result, Grant) == (need == room)
 
     @precondition(lambda self: self.decided)
     @rule(is_heard=st.booleans(), is_written_twice=st.booleans())
