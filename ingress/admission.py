@@ -57,8 +57,10 @@ class Admission:
             raise
         start = start_event(call, self._clock.new_id(), self._clock.now_ns())
         refusal: NexusError
+        is_started = False
         try:
             await self._ledger.append(start, deadline=_BUS_PATIENCE)
+            is_started = True
             # This process may have stood still meanwhile, and another got its money.
             if not self._budgeting.confirm(taken):
                 raise Unavailable(
@@ -74,8 +76,12 @@ class Admission:
         except Unavailable as unconfirmed:
             refusal = unconfirmed
         except Refused as refused:
+            if not is_started:
+                self._budgeting.give_back(taken)
             refusal = _refusal(call, refused)
         except (Unresolved, Disconnected):
+            if not is_started:
+                self._budgeting.doubt(taken)
             refusal = Unavailable(
                 "The message bus does not answer. Try again shortly.",
                 code="bus_away",
