@@ -338,7 +338,8 @@ class Book:
 
     def forget(self, now_ns: int) -> int:
         """Drop accounts of long ended periods and of epochs before the last one, where nothing is
-        free or held; returns how many. May be called at any time, looks once a day.
+        free or held; returns how many. To be called once the ledger is read to its end; looks
+        once a day, the rest of the day it costs nothing.
 
         An event that names such an account later adds nothing to anything.
         """
