@@ -30,6 +30,7 @@ from schemas.errors import ErrorInfo, Internal, NexusError, ProviderFailed, Unav
 from schemas.frames import Chunk, Failure, Finish, decode_parts
 from schemas.ids import Clock
 from schemas.money import usd
+from schemas.usage import Usage
 
 log = logging.getLogger("nexus.ingress")
 
@@ -64,15 +65,13 @@ class Gateway(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What the log line of a call says at its end; `runs_on` when only the client's part ended,
-    `tokens` is None where nobody has told them."""
+    """What the log line of a call says at its end; `runs_on` when only the client's part ended."""
 
     status: int
     provider: str = ""
     cost_nano: int | None = None
     code: str | None = None
     runs_on: bool = False
-    tokens: int | None = None
 
 
 class ChatCompletions:
@@ -115,33 +114,30 @@ class ChatCompletions:
     async def _run(self, entered: Entered, receive: Receive, answer: "Answer") -> Outcome:
         """From admission to the end; the client's going away is watched all the time."""
         gateway, call = self._gateway, entered.call
-        tokens: int | None = 0
+        is_admitted = False
         reply = gateway.replies.open(call.id)
         watch = asyncio.ensure_future(_disconnected(receive))
         watch.add_done_callback(lambda _: reply.leave())
         try:
             job_seq = await gateway.admission.admit(call, entered.taken)
-            tokens = None
+            is_admitted = True
             try:
-                outcome = await self._relay(call, entered.request, reply, answer)
+                outcome = await self._relay(entered, reply, answer)
             except asyncio.CancelledError:
                 # This process stops, and its patience with running calls is over.
                 gateway.canceller.cancel(call, job_seq)
                 return await answer.fail(_stopping().info)
             if outcome.runs_on and not (reply.gone and entered.principal.on_disconnect != "cancel"):
                 gateway.canceller.cancel(call, job_seq)
-            tokens = outcome.tokens
             return outcome
         finally:
-            entered.rated.release(tokens)
+            entered.rated.release(None if is_admitted else 0)
             watch.cancel()
             gateway.replies.close(reply)
 
-    async def _relay(
-        self, call: Call, request: openai.ChatRequest, reply: Reply, answer: "Answer"
-    ) -> Outcome:
+    async def _relay(self, entered: Entered, reply: Reply, answer: "Answer") -> Outcome:
         """Frames to the client until the end, or until nobody will see it any more."""
-        clock = self._gateway.clock
+        call, clock = entered.call, self._gateway.clock
         overdue_ns = call.deadline_ns + int(_AFTER_DEADLINE * 1e9)
         try:
             while not reply.gone:
@@ -153,8 +149,11 @@ class ChatCompletions:
                         frame = msgspec.structs.replace(frame, parts=decode_parts(stored))
                     await answer.stream(openai.chunks(frame))
                 elif isinstance(frame, Finish):
-                    return await self._finish(call, request, frame, answer)
+                    # Before the last bytes go out: the client's next call may follow at once.
+                    entered.rated.release(_tokens(frame.usage))
+                    return await self._finish(call, entered.request, frame, answer)
                 elif isinstance(frame, Failure):
+                    entered.rated.release(_tokens(frame.usage))
                     return await answer.fail(frame.error)
                 elif clock.now_ns() > overdue_ns:
                     return _running_on(await answer.fail(_overdue(call).info))
@@ -180,9 +179,7 @@ class ChatCompletions:
         else:
             await answer.whole(openai.answer(finish, body, request.include))
         cost = finish.cost.total if finish.cost else None
-        used = finish.usage.prompt + finish.usage.completion
-        told = finish.usage.status != "unknown"
-        return Outcome(200, finish.provider, cost, tokens=used if told else None)
+        return Outcome(status=200, provider=finish.provider, cost_nano=cost)
 
 
 class Answer:
@@ -251,6 +248,13 @@ async def _disconnected(receive: Receive) -> None:
 def _model_of_path(scope: Scope) -> str | None:
     model: str | None = scope["path_params"].get("model")
     return model
+
+
+def _tokens(usage: Usage | None) -> int | None:
+    """All of them; None where nobody has counted."""
+    if usage is None or usage.status == "unknown":
+        return None
+    return usage.prompt + usage.completion
 
 
 def _running_on(outcome: Outcome) -> Outcome:
