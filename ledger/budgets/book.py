@@ -24,6 +24,7 @@ from schemas.budget_events import (
 from schemas.events import LedgerEvent, Outcome, RequestStart, Terminal
 
 _EXPIRED_HOLDERS = 4096
+_DAY = 86_400 * 1_000_000_000
 
 
 class _Account:
@@ -358,6 +359,3 @@ class Book:
         if parts.epoch < self.epoch(parts.budget) - 1:
             return True
         return is_long_over(period_of(parts.budget), parts.label, self._forgotten_ns)
-
-
-_DAY = 86_400 * 1_000_000_000
