@@ -201,8 +201,6 @@ class _Machine:
             "api_keys": self._config.api_keys,
             # Else the keys, which come as GATEWAY_API_KEYS, would bring the default with them.
             "limits.requests_per_minute": self._config.limits.requests_per_minute or 0,
-            # As it was decided here: a child must not take its own variables for the operator's.
-            "limits.requests_per_minute": self._config.limits.requests_per_minute or 0,
             "admin_token": self._token.value,
             "secret": self._config.secret,
             "bus.url": self.bus.server.url_of(role),

@@ -57,6 +57,7 @@ class Book:
         self._expired: dict[str, None] = {}
         self._epochs: dict[str, int] = {}
         self._forgotten_ns = 0
+        self._forgotten_epochs: dict[str, int] = {}
         self._pending = Pending()
 
     @classmethod
@@ -67,6 +68,7 @@ class Book:
         book._expired = dict.fromkeys(state.expired)
         book._epochs = dict(state.epochs)
         book._forgotten_ns = state.forgotten_ns
+        book._forgotten_epochs = dict(state.forgotten_epochs)
         for one in state.accounts:
             book._accounts[one.account] = _Account(one.settled, one.unpriced)
         for kept in state.holders:
@@ -104,6 +106,7 @@ class Book:
             expired=tuple(self._expired),
             epochs=dict(self._epochs),
             forgotten_ns=self._forgotten_ns,
+            forgotten_epochs=dict(self._forgotten_epochs),
         )
 
     def fold(self, seq: int, event: LedgerEvent) -> None:
@@ -293,9 +296,7 @@ class Book:
 
     def epoch(self, budget: str) -> int:
         """How often a budget began anew, by itself or with the `*` budget of its scope."""
-        every = for_every_id(budget)
-        own = self._epochs.get(budget, 0)
-        return max(own, self._epochs.get(every, 0)) if every and self._epochs else own
+        return _epoch_in(self._epochs, budget)
 
     def next_epoch(self, budget: str) -> int:
         """The epoch of the budget's next reset; that of `*` is new to every id of the scope."""
@@ -346,7 +347,8 @@ class Book:
         """
         if now_ns // _DAY <= self._forgotten_ns // _DAY:
             return 0
-        self._forgotten_ns = now_ns
+        # Of then, not of later resets: a lease that is on its way may be of an epoch before those.
+        self._forgotten_ns, self._forgotten_epochs = now_ns, dict(self._epochs)
         idle = [name for name, one in self._accounts.items() if not (one.free or one.held)]
         old = [name for name in idle if self._is_history(name)]
         for name in old:
@@ -356,6 +358,12 @@ class Book:
     def _is_history(self, name: str) -> bool:
         if not self._forgotten_ns or (parts := parts_of(name)) is None:
             return False
-        if parts.epoch < self.epoch(parts.budget) - 1:
+        if parts.epoch < _epoch_in(self._forgotten_epochs, parts.budget) - 1:
             return True
         return is_long_over(period_of(parts.budget), parts.label, self._forgotten_ns)
+
+
+def _epoch_in(epochs: Mapping[str, int], budget: str) -> int:
+    own = epochs.get(budget, 0)
+    every = for_every_id(budget) if epochs else None
+    return max(own, epochs.get(every, 0)) if every else own

@@ -45,3 +45,4 @@ class BookState(msgspec.Struct, frozen=True):
     expired: tuple[str, ...] = ()
     epochs: dict[str, int] = {}
     forgotten_ns: int = 0
+    forgotten_epochs: dict[str, int] = {}

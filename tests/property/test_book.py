@@ -100,7 +100,7 @@ def head(**fields: Any) -> dict[str, Any]:
 
 def told(book: Book) -> BookState:
     """All that the ledger has told a book; not when it last looked for what it may forget."""
-    return msgspec.structs.replace(book.snapshot(), forgotten_ns=0)
+    return msgspec.structs.replace(book.snapshot(), forgotten_ns=0, forgotten_epochs={})
 
 
 def read(book: Book, ledger: list[LedgerEvent], again: int = 0) -> None:
@@ -524,5 +524,5 @@ class Money(RuleBasedStateMachine):
         assert not any(holder.free for holder in state.holders)
 
 
-Money.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+Money.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 TestMoney = Money.TestCase

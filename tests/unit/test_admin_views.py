@@ -104,7 +104,6 @@ def test_a_key_is_shown_with_every_field_and_null_where_nothing_is_set() -> None
         "queue": False,
         "payloads": None,
         "expires_at": None,
-        "queue": False,
         "budgets": [],
         "secrets": [],
         "created_at": None,

@@ -337,6 +337,18 @@ def test_epochs_before_the_last_one_are_forgotten() -> None:
     assert book.forget(NOON + DAY) == 0
 
 
+def test_a_lease_of_an_epoch_that_is_over_counts_until_it_is_forgotten() -> None:
+    """It was on its way while its budget was reset twice."""
+    total = "project:shop:total@all.0"
+    book = book_of(sample.rejected("x"))
+    book.forget(NOON)
+    fold(book, [reset("project:shop:total", 1), reset("project:shop:total", 2)])
+    lease = Movement("h", "1", {total: 5})
+    book = again(book)
+    fold(book, [LeaseGranted(**head(), movements=(lease,))])
+    assert (book.free(total), book.free_of("h")) == (5, {total: 5})
+
+
 def test_a_thousand_ends_without_a_start_are_no_reason_to_forget_an_early_one() -> None:
     book = book_of(sample.complete("early", accounts=(SHOP,), cost_nano=1))
     fold(book, (sample.rejected(f"refused-{number}") for number in range(1000)))
