@@ -5,6 +5,7 @@ from ipaddress import ip_address
 
 from compose.access import configured_secrets, is_configured
 from compose.config_file import ConfigError
+from ledger.budgets.windows import zone_named
 from schemas.catalog import Catalog
 from schemas.config import Config, ModelConfig
 
@@ -15,6 +16,10 @@ LONGEST_MODEL_NAME = 200
 def check(config: Config, providers: Collection[str], catalog: Catalog) -> None:
     """Raises ConfigError for the first contradiction; `providers` are all names that a model may
     refer to, usable or not."""
+    try:
+        zone_named(config.budget_zone)
+    except ValueError as error:
+        raise ConfigError(f"budget_zone: {error}") from error
     for name, model in config.models.items():
         _check_model(name, model, providers)
     for name, model in config.models.items():

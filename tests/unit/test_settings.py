@@ -480,6 +480,12 @@ def test_each_key_has_sixty_requests_a_minute_where_variables_of_that_gateway_ar
     assert loaded.origins.get("limits.requests_per_minute") == origin
 
 
+def test_an_unknown_zone_for_budgets_is_refused_at_the_start() -> None:
+    with pytest.raises(ConfigError, match=r"^budget_zone: There is no time zone 'Mars/North' here"):
+        from_yaml("budget_zone: Mars/North")
+    assert from_yaml("budget_zone: Europe/Berlin").config.budget_zone == "Europe/Berlin"
+
+
 def test_files_in_the_working_folder_are_read_unless_one_is_named() -> None:
     Path("config").mkdir()
     Path("config/models.yaml").write_text("data_dir: a\nlog_level: error\n")
