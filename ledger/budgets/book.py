@@ -319,12 +319,12 @@ class Book:
         return dict(found.free) if found else {}
 
     def granted(self, holder: str, request: str) -> Mapping[str, int] | None:
-        """What one of a holder's last 256 requests got, once that is in the ledger."""
+        """What one of a holder's last requests got, once that is in the ledger."""
         found = self._holders.get(holder)
         return found.granted.get(request) if found else None
 
     def returned(self, holder: str, request: str) -> bool:
-        """Whether one of a holder's last 256 returns is in the ledger."""
+        """Whether one of a holder's last returns is in the ledger."""
         found = self._holders.get(holder)
         return found is not None and request in found.returned
 

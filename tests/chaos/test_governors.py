@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import itertools
+import os
 import random
 import signal
 import time
@@ -217,11 +218,12 @@ async def test_leases_go_on_when_the_bus_was_killed_under_load(
         await agree(bus)
 
 
-@pytest.mark.parametrize("rounds", [4, pytest.param(40, marks=pytest.mark.slow)])
 @pytest.mark.timeout(600)
 async def test_after_kills_at_any_moment_the_state_is_that_of_the_whole_ledger(
-    bus: Bus, nats_server: NatsServer, rounds: int
+    bus: Bus, nats_server: NatsServer
 ) -> None:
+    """As many kills as NEXUS_TEST_KILLS says, a few by default."""
+    rounds = int(os.environ.get("NEXUS_TEST_KILLS", "4"))
     dice = random.Random(5)
     async with loaded(nats_server) as load, AsyncExitStack() as stack:
         for _ in range(rounds):

@@ -193,11 +193,11 @@ def test_a_request_is_granted_once_and_a_return_is_taken_once() -> None:
     assert (book.granted("h", "2"), book.granted("other", "1")) == (None, None)
 
 
-def test_the_last_256_requests_of_a_holder_are_known() -> None:
-    book = book_of(*(granted("h", str(number), shop=1) for number in range(257)))
+def test_the_last_4096_requests_of_a_holder_are_known() -> None:
+    book = book_of(*(granted("h", str(number), shop=1) for number in range(4097)))
     assert book.granted("h", "0") is None
-    assert book.granted("h", "1") == book.granted("h", "256") == {SHOP: 1}
-    assert book.holders() == {"h": 257}
+    assert book.granted("h", "1") == book.granted("h", "4096") == {SHOP: 1}
+    assert book.holders() == {"h": 4097}
 
 
 def test_a_further_hold_is_added_once_and_ends_with_its_call() -> None:
