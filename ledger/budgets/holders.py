@@ -2,8 +2,8 @@
 
 from typing import TypeVar
 
-# Those of some seconds, also of a holder that asks without pause: what was answered while a governor
-# died is asked again of its successor, and must not count twice.
+# Those of some seconds, also of a holder that asks without pause: what was answered while a
+# governor died is asked again of its successor, and must not count twice.
 _REQUESTS = 4096
 
 _Value = TypeVar("_Value")
