@@ -224,7 +224,7 @@ async def test_after_kills_at_any_moment_the_state_is_that_of_the_whole_ledger(
     bus: Bus, nats_server: NatsServer
 ) -> None:
     """As many kills as NEXUS_TEST_KILLS says, a few by default."""
-    rounds = int(os.environ.get("NEXUS_TEST_KILLS", "4"))
+    rounds = int(os.environ.get("NEXUS_TEST_KILLS", "3"))
     dice = random.Random(5)
     async with loaded(nats_server) as load, AsyncExitStack() as stack:
         for _ in range(rounds):
