@@ -4,7 +4,7 @@ import msgspec
 
 from schemas.access import Id, Name
 from schemas.call import Target
-from schemas.config import Dollars, PricingConfig
+from schemas.config import Dollars, PricingConfig, RouterConfig
 from schemas.errors import InvalidRequest
 from schemas.money import format_usd, nano_from_usd
 
@@ -12,13 +12,17 @@ _MAX_COST = "budget.max_cost"
 
 
 class CallBudget(msgspec.Struct, frozen=True):
-    """The `budget` block, amounts in nano-dollars; empty ids narrow nothing."""
+    """The `budget` block, amounts in nano-dollars; empty ids narrow nothing.
+
+    `capped`: `max_cost_nano` is the gateway's own, which no request can raise.
+    """
 
     max_cost_nano: int | None = None
     alert_nano: int | None = None
     tracking_id: str = ""
     user_id: str = ""
     project_id: str = ""
+    capped: bool = False
 
 
 class BudgetBlock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,16 +45,39 @@ class BudgetBlock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
 
 
-def require_within(max_cost_nano: int | None, bound_nano: int | None) -> None:
-    """Raises InvalidRequest (`max_cost_exceeded`) where a call may cost more than its client wants
-    to pay. An unknown bound passes: `priced` has said what happens then."""
-    if max_cost_nano is None or bound_nano is None or bound_nano <= max_cost_nano:
+def gateway_budget(router: RouterConfig) -> CallBudget:
+    """What the configuration says of every call that the gateway pays for."""
+    return CallBudget(
+        max_cost_nano=_nano(router.max_cost_per_request),
+        alert_nano=_nano(router.cost_alert_threshold),
+        capped=router.max_cost_per_request is not None,
+    )
+
+
+def within_gateway(asked: CallBudget, gateway: CallBudget) -> CallBudget:
+    """What a request asks, and the gateway's word where it says nothing; it may ask for any alert,
+    and for no more than the gateway's `max_cost`."""
+    if gateway.alert_nano is not None and asked.alert_nano is None:
+        asked = msgspec.structs.replace(asked, alert_nano=gateway.alert_nano)
+    most = gateway.max_cost_nano
+    if most is not None and (asked.max_cost_nano is None or asked.max_cost_nano > most):
+        asked = msgspec.structs.replace(asked, max_cost_nano=most, capped=True)
+    return asked
+
+
+def require_within(asked: CallBudget, bound_nano: int | None) -> None:
+    """Raises InvalidRequest (`max_cost_exceeded`) where a call may cost more than its client or the
+    gateway wants to pay. An unknown bound passes: `priced` has said what happens then."""
+    most = asked.max_cost_nano
+    if most is None or bound_nano is None or bound_nano <= most:
         return
+    whose = "any call may cost at this gateway," if asked.capped else f"its {_MAX_COST} of"
+    advice = "Set" if asked.capped else "Raise it, set"
     raise InvalidRequest(
-        f"This call may cost up to {format_usd(bound_nano)} USD, more than its {_MAX_COST} of"
-        f" {format_usd(max_cost_nano)} USD. Raise it, set a lower 'max_tokens', or send less.",
+        f"This call may cost up to {format_usd(bound_nano)} USD, more than {whose}"
+        f" {format_usd(most)} USD. {advice} a lower 'max_tokens', or send less.",
         code="max_cost_exceeded",
-        param=_MAX_COST,
+        param=None if asked.capped else _MAX_COST,
     )
 
 

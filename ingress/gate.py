@@ -13,7 +13,13 @@ import msgspec
 from ingress.auth import Authenticator, Headers, Principal
 from ingress.budgeting import Budgeting
 from ingress.calibration import Ratios
-from ingress.call_budget import CallBudget, priced, require_within
+from ingress.call_budget import (
+    CallBudget,
+    gateway_budget,
+    priced,
+    require_within,
+    within_gateway,
+)
 from ingress.capacities import Capacities
 from ingress.client_keys import brought
 from ingress.dialects import openai
@@ -89,6 +95,7 @@ class Gate:
         self._budgeting = budgeting
         self._ratios = ratios
         self._capacities = Capacities(router)
+        self._of_all = gateway_budget(config.router)
         self._ingress = ingress
         self._clock = clock
 
@@ -116,7 +123,10 @@ class Gate:
         budgets = self._registry.budgets_for(principal.tenant) if ours else ()
         rules = self._applying.rules(principal, principal.tenant, request.model)
         counts_tokens = any(rule.what == "tokens" for rule in rules)
-        worth = self._worth(request, plan, ours, budgets, counts_tokens)
+        asked = request.budget or _NOTHING_ASKED
+        if ours:
+            asked = within_gateway(asked, self._of_all)
+        worth = self._worth(request, asked, plan, ours, budgets, counts_tokens)
         credentials = self._sealed(own_keys, worth.plan, call_id) if own_keys else {}
         deadline_ns = received_ns + int(self._config.call_deadline * 1e9)
         rated = await self._rating.admit(
@@ -129,7 +139,6 @@ class Gate:
             except BaseException:
                 rated.release(0)
                 raise
-        asked = request.budget or _NOTHING_ASKED
         call = Call(
             id=call_id,
             model=request.model,
@@ -154,6 +163,7 @@ class Gate:
     def _worth(
         self,
         request: openai.ChatRequest,
+        asked: CallBudget,
         plan: tuple[Target, ...],
         ours: tuple[Target, ...],
         budgets: tuple[Budget, ...],
@@ -161,7 +171,7 @@ class Gate:
     ) -> Worth:
         """Measured only where somebody limits what the call may cost; then its answer gets a limit
         too, because an answer without one has no bound."""
-        max_cost = request.budget.max_cost_nano if request.budget is not None else None
+        max_cost = asked.max_cost_nano
         if not budgets and max_cost is None and not counts_tokens:
             return Worth(request, plan)
         is_strict = max_cost is not None or any(budget.hard_stop for budget in budgets)
@@ -171,7 +181,7 @@ class Gate:
         if is_strict and size.max_tokens is None:
             request = openai.limited(request, output, plan[0].engine)
         bound = bound_of_plan(size, ours or plan, output, self._capacities)
-        require_within(max_cost, bound)
+        require_within(asked, bound)
         probable = estimate(size, (ours or plan)[0], output, self._ratios)
         return Worth(
             request,

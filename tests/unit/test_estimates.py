@@ -8,7 +8,7 @@ import pytest
 
 from ingress import models
 from ingress.calibration import Ratios
-from ingress.call_budget import priced, require_within
+from ingress.call_budget import CallBudget, priced, require_within
 from ingress.capacities import DEFAULT_OUTPUT, LARGEST_WINDOW, Capacities
 from ingress.dialects import openai
 from ingress.estimates import bound_of_plan, estimate, largest_prompt, output_limit, upper_bound
@@ -338,7 +338,7 @@ def test_max_cost_shortens_the_answer_as_far_as_it_is_worth_something() -> None:
     assert limit(1_000_000_000) == 16_384
     too_little = bound_of_plan(one, plan, limit(10_000), capacities)
     with pytest.raises(InvalidRequest) as caught:
-        require_within(10_000, too_little)
+        require_within(CallBudget(max_cost_nano=10_000), too_little)
     info = caught.value.info
     assert (info.status, info.code, info.param) == (400, "max_cost_exceeded", "budget.max_cost")
     assert "0.00001 USD" in info.message
@@ -352,11 +352,11 @@ def test_an_own_output_limit_is_never_shortened() -> None:
 
 
 def test_a_cost_within_max_cost_and_one_without_pass() -> None:
-    require_within(None, 10**12)
-    require_within(10, 10)
-    require_within(10, None)
+    require_within(CallBudget(max_cost_nano=None), 10**12)
+    require_within(CallBudget(max_cost_nano=10), 10)
+    require_within(CallBudget(max_cost_nano=10), None)
     with pytest.raises(InvalidRequest):
-        require_within(0, 1)
+        require_within(CallBudget(max_cost_nano=0), 1)
 
 
 def test_unknown_prices_are_refused_only_where_money_is_limited_and_the_operator_says_so() -> None:
