@@ -66,7 +66,8 @@ $(BIN)/python:
 	@echo "Making $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 
-# The project itself is installed in place, last and without network: its build tools are locked too.
+# A lock file names everything: without `--no-deps` pip would judge anew what is overridden in
+# pyproject.toml. The project itself is installed in place, last and without network: its build tools are locked too.
 $(INSTALLED): requirements.lock pyproject.toml | $(BIN)/python
 	@echo "Installing Nexus into $(VENV) (the first time about 1 GB on disk)"
 	@$(PIP_INSTALL) --progress-bar on --require-hashes --only-binary :all: -r requirements.lock
@@ -75,5 +76,5 @@ $(INSTALLED): requirements.lock pyproject.toml | $(BIN)/python
 
 $(INSTALLED_DEV): requirements-dev.lock $(INSTALLED) | $(BIN)/python
 	@echo "Installing what tests and checks need into $(VENV)"
-	@$(PIP_INSTALL) --progress-bar on --require-hashes --only-binary :all: -r requirements-dev.lock
+	@$(PIP_INSTALL) --progress-bar on --require-hashes --only-binary :all: --no-deps -r requirements-dev.lock
 	@touch $@
