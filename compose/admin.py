@@ -27,17 +27,19 @@ def ask(
     query: Mapping[str, str | int] | None = None,
 ) -> "Reply":
     """One question to `/admin/<steps>`. Raises Failed."""
+    return ask_gateway(method, "admin", *steps, body=body, query=query)
+
+
+def ask_gateway(
+    method: str,
+    *steps: str,
+    body: Mapping[str, Any] | None = None,
+    query: Mapping[str, str | int] | None = None,
+) -> "Reply":
+    """One question to any of its paths. Raises Failed."""
     from compose import client
 
-    gateway = client.address(os.environ)
-    return client.request(gateway, method, "admin", *steps, body=body, query=query)
-
-
-def get(*steps: str) -> "Reply":
-    """What the gateway answers at a path outside of `/admin`. Raises Failed."""
-    from compose import client
-
-    return client.request(client.address(os.environ), "GET", *steps)
+    return client.request(client.address(os.environ), method, *steps, body=body, query=query)
 
 
 def show_record(reply: "Reply", as_json: bool) -> None:
@@ -49,7 +51,7 @@ def show_record(reply: "Reply", as_json: bool) -> None:
 
 def show_budget(reply: "Reply", as_json: bool) -> None:
     """A budget."""
-    from compose import admin_views as views
+    from compose import budget_views as views
 
     click.echo(reply.body if as_json else views.budget(reply.read(views.Budget)), nl=as_json)
 

@@ -1,6 +1,7 @@
 """`nexus budget`: what may be spent by whom, how that stands, and why a call was let through."""
 
-from typing import Any
+import sys
+from typing import Any, NamedTuple
 
 import click
 
@@ -16,8 +17,30 @@ _BUDGET_EXAMPLES = """\
   nexus budget list --scope project
   nexus budget stats
   nexus budget explain chatcmpl-0199aa00-0000-7000-8000-000000000000
+  nexus budget reset project:shop:day                          counts from zero, at once
   nexus budget remove project:shop:day
 """
+
+
+class Named(NamedTuple):
+    """The name of a budget, and its parts."""
+
+    name: str
+    scope: str
+    id: str
+    period: str
+
+
+def _named(text: str) -> Named:
+    """`project:shop:month`, `global:day`."""
+    whose, _, period = text.rpartition(":")
+    try:
+        scope, id = arguments.budget_scope(whose)
+    except ValueError:
+        period = ""
+    if period not in arguments.PERIODS:
+        raise ValueError(f"expected a name such as project:shop:month or global:day, got {text!r}")
+    return Named(text, scope, id, period)
 
 
 @click.group(cls=Commands, examples=_BUDGET_EXAMPLES)
@@ -84,6 +107,27 @@ def remove_budget(name: str, as_json: bool) -> None:
     admin.show_done(admin.ask("DELETE", "budgets", name), f"Budget {name} is gone.", as_json)
 
 
+@budget.command("reset")
+@click.argument("named", metavar="NAME", callback=read_by(_named))
+@click.option("--yes", is_flag=True, help="Do not ask; needed where nobody can be asked.")
+@options.as_json
+def reset_budget(named: Named, yes: bool, as_json: bool) -> None:
+    """Let a budget, such as project:shop:month, count from zero.
+
+    What was spent stays in the ledger, and running calls stay on the old account.
+    """
+    from compose import budget_views as views
+
+    if not yes:
+        if not sys.stdin.isatty():
+            raise click.UsageError("a reset cannot be undone; say --yes, as nobody can be asked")
+        question = views.question(admin.ask("GET", "budgets", named.name).read(views.Budget))
+        click.confirm(question, abort=True, err=True)
+    body = {"scope": named.scope, "id": named.id, "period": named.period}
+    reply = admin.ask_gateway("POST", "budget", "reset", body=body)
+    admin.show_done(reply, views.begun(named.name, reply.read(views.Scope)), as_json)
+
+
 @budget.command("stats")
 @options.as_json
 def stats(as_json: bool) -> None:
@@ -93,7 +137,7 @@ def stats(as_json: bool) -> None:
     """
     from compose import budget_views as views
 
-    reply = admin.get("budget", "stats")
+    reply = admin.ask_gateway("GET", "budget", "stats")
     click.echo(reply.body if as_json else views.stats(reply.read(views.Stats), admin.room()))
 
 

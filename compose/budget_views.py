@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from compose import show
+from compose import admin_views, show
 from compose.admin_views import dollars, time
 from schemas.access import budget_name
 from schemas.money import format_usd
@@ -14,6 +14,12 @@ from schemas.money import format_usd
 _STATS_COLUMNS = ("budget", "limit", "spent", "held", "left", "resets", "stop")
 _SPARE = ("stop", "held")
 _END = ("finish_reason", "usage_status", "billed_to", "price_id", "reason")
+
+
+class Budget(admin_views.Budget):
+    """What `/admin/budgets/{name}` answers; `record` names the budget that stands for this one."""
+
+    record: str | None = None
 
 
 class Scope(msgspec.Struct):
@@ -83,6 +89,26 @@ class Explanation(msgspec.Struct):
     prompt_estimate: int | None = None
     accounts: list[Account] = []
     events: list[Recorded] = []
+
+
+def budget(one: Budget) -> str:
+    """All of a budget, in lines."""
+    stands_in = one.record is not None and one.record != one.name
+    return admin_views.budget(one) + (
+        f"(as {show.printable(one.record or '')} has it)\n" if stands_in else ""
+    )
+
+
+def question(one: Budget) -> str:
+    """What to ask before a reset."""
+    spent = "" if one.spent_usd is None else f" Spent are {dollars(one.spent_usd)}."
+    return f"Let budget {show.printable(one.name)} count from zero?{spent}"
+
+
+def begun(name: str, one: Scope) -> str:
+    """What a reset has left, as a sentence."""
+    until = f" until {time(one.resets_at)}" if one.resets_at is not None else ""
+    return f"Budget {name} counts from zero again: {dollars(one.remaining_usd)} left{until}."
 
 
 def stats(found: Stats, room: int | None) -> str:

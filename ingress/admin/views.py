@@ -58,8 +58,10 @@ class BudgetView(_View, frozen=True, kw_only=True, tag="budget"):
 
 class BudgetAccountView(BudgetView, frozen=True, kw_only=True, tag="budget"):
     """A budget and how it stands as of a sequence of the ledger; what is spent, held and left is
-    null while the governor is away. A budget for every id (`*`) is of no account itself."""
+    null while the governor is away. A budget for every id (`*`) is of no account itself; `record`
+    names the one that stands for an id without a budget of its own, and is else `name`."""
 
+    record: str
     spent_usd: float | None
     held_usd: float | None
     remaining_usd: float | None
@@ -214,7 +216,8 @@ def team_view(team: Team, budgets: Iterable[Budget], configured: Configured) -> 
     )
 
 
-def budget_view(budget: Budget, configured: Configured) -> BudgetView:
+def budget_view(budget: Budget, configured: Configured, record: str = "") -> BudgetView:
+    """`record` is the name that it is recorded by, where that is not its own."""
     return BudgetView(
         name=budget.name,
         scope=budget.scope,
@@ -223,19 +226,20 @@ def budget_view(budget: Budget, configured: Configured) -> BudgetView:
         limit_usd=usd(budget.limit_nano),
         hard_stop=budget.hard_stop,
         warning_threshold=budget.warning_threshold,
-        source=_source(budget.name in configured.budgets),
+        source=_source((record or budget.name) in configured.budgets),
         created_at=budget.created_at,
         updated_at=budget.updated_at,
     )
 
 
 def budget_account_view(
-    budget: Budget, configured: Configured, known: Known, bounds: Bounds
+    budget: Budget, configured: Configured, known: Known, bounds: Bounds, record: str
 ) -> BudgetAccountView:
-    """With what the governor knows of it."""
+    """With what the governor knows of it, and the name of the record that says so."""
     state = known.states.get(budget.name)
     return BudgetAccountView(
-        **msgspec.structs.asdict(budget_view(budget, configured)),
+        **msgspec.structs.asdict(budget_view(budget, configured, record)),
+        record=record,
         **msgspec.structs.asdict(known.money(budget.name)),
         period_start=bounds.period_start,
         period_end=bounds.period_end,

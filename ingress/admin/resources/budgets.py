@@ -11,6 +11,8 @@ from ingress.admin.desk import Author, Desk, Page, Removed, missing, unhurried
 from ingress.admin.views import BudgetAccountView, BudgetView, budget_account_view, budget_view
 from ingress.budget_standing import Known, ask, bounds
 from ingress.openapi import described
+from ledger.access.registry import Registry
+from ledger.budgets.names import bounded, for_every_id
 from schemas.access import Budget, BudgetScope, BudgetSettings, budget_name
 
 _ASKED_AT_ONCE = 1000
@@ -45,8 +47,9 @@ def routes(desk: Desk) -> APIRouter:
     @api.get("/{name:path}", **described("get_budget", BudgetAccountView, errors=(404,)))
     async def show(name: str) -> Response:
         """One budget by its name, such as `project:shop:month` or `global:day`, and how it
-        stands."""
-        budget = desk.registry.budgets.get(name)
+        stands. Where no such budget is set and one for every id stands for it, `user:ana:month`
+        is what `user:*:month` gives to that one user."""
+        budget = desk.registry.budget_named(_as_accounts_have_it(name))
         if budget is None:
             raise missing("budget", name)
         return desk.answer((await _views(desk, [budget]))[0])
@@ -60,15 +63,32 @@ def routes(desk: Desk) -> APIRouter:
     return api
 
 
+def _record_of(registry: Registry, name: str) -> str:
+    """The name of the record that a budget is by: its own, or that of the budget for every id."""
+    return name if registry.has_budget(name) else for_every_id(name) or name
+
+
+def _as_accounts_have_it(name: str) -> str:
+    """A budget's name whose id may be longer than any that is recorded, as calls are charged."""
+    scope, _, rest = name.partition(":")
+    id, colon, period = rest.rpartition(":")
+    return f"{scope}:{bounded(id)}:{period}" if colon else name
+
+
 async def _views(desk: Desk, budgets: Sequence[Budget]) -> list[BudgetAccountView]:
     now_ns, zone = desk.clock.now_ns(), desk.config.budget_zone
+    registry = desk.registry
     views: list[BudgetAccountView] = []
     for first in range(0, len(budgets), _ASKED_AT_ONCE):
         part = budgets[first : first + _ASKED_AT_ONCE]
         known: Known = await ask(desk.governor, [one.name for one in part])
         views += [
             budget_account_view(
-                one, desk.registry.configured, known, bounds(one.period, now_ns, zone)
+                one,
+                registry.configured,
+                known,
+                bounds(one.period, now_ns, zone),
+                _record_of(registry, one.name),
             )
             for one in part
         ]
