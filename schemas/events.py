@@ -253,6 +253,7 @@ WRITERS: dict[str, frozenset[str]] = {
             "model.attempt.failed",
             "model.attempt.abandoned",
             "model.attempt.late",
+            "model.budget.exceeded",
         }
     ),
     "governor": frozenset(

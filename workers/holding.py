@@ -11,13 +11,16 @@ from datetime import UTC, datetime
 from ledger.budgets import messages
 from ledger.budgets.messages import Answer, HoldAsk, Shortage
 from ledger.connection import Connection, Disconnected, NoResponders, RequestTimeout
+from ledger.log import Ledger
+from ledger.publisher import PubAck
 from schemas import subjects
+from schemas.budget_events import BudgetExceeded
 from schemas.call import Call
 from schemas.errors import ErrorInfo
-from schemas.events import billed_to
+from schemas.events import billed_to, of_tenant
 from schemas.frames import Fence
-from schemas.ids import Clock
-from schemas.money import format_usd
+from schemas.ids import Clock, rfc3339
+from schemas.money import format_usd, usd
 from workers.causes import BUDGET_UNAVAILABLE
 
 log = logging.getLogger("nexus.worker")
@@ -45,8 +48,9 @@ def charges_budgets(call: Call) -> bool:
 class Holds:
     """Takes the holds of further attempts for one worker."""
 
-    def __init__(self, connection: Connection, clock: Clock) -> None:
+    def __init__(self, connection: Connection, ledger: Ledger, clock: Clock) -> None:
         self._connection = connection
+        self._ledger = ledger
         self._clock = clock
 
     async def take(self, call: Call, fence: Fence) -> None:
@@ -58,14 +62,40 @@ class Holds:
         ask = HoldAsk(call.id, request, call.hold_nano, call.accounts)
         answer = await self._answer(ask)
         if answer.shortage is not None:
-            log.info(
-                "further attempt refused by a budget",
-                extra={"call_id": call.id, "scope": answer.shortage.budget},
-            )
+            self._tell(call, answer.shortage)
             raise HoldRefused(exceeded(answer.shortage))
         if answer.stranger:
             # The call is not open any more, or not known to be.
             raise HoldRefused(BUDGET_UNAVAILABLE)
+
+    def _tell(self, call: Call, shortage: Shortage) -> None:
+        """One line in the log and one event, as for a call that an ingress refuses; nobody waits
+        for it, as the call's end says the same."""
+        log.info(
+            "further attempt refused by a budget",
+            extra={
+                "call_id": call.id,
+                "scope": shortage.budget,
+                "limit": usd(shortage.limit_nano),
+                "value": usd(shortage.spent_nano + shortage.held_nano),
+                "needed": usd(shortage.needed_nano),
+            },
+        )
+        event = BudgetExceeded(
+            event_id=self._clock.new_id(),
+            time=rfc3339(self._clock.now_ns()),
+            v=1,
+            call_id=call.id,
+            model=call.model,
+            **of_tenant(call.tenant),
+            budget=shortage.budget,
+            account=shortage.account,
+            limit_nano=shortage.limit_nano,
+            spent_nano=shortage.spent_nano,
+            held_nano=shortage.held_nano,
+            needed_nano=shortage.needed_nano,
+        )
+        self._ledger.append_nowait(event).add_done_callback(_note_unresolved)
 
     async def _answer(self, ask: HoldAsk) -> Answer:
         data = messages.encode(ask)
@@ -102,3 +132,8 @@ def exceeded(shortage: Shortage) -> ErrorInfo:
         ),
         should_retry=False,
     )
+
+
+def _note_unresolved(ack: "asyncio.Future[PubAck]") -> None:
+    if not ack.cancelled() and ack.exception() is not None:
+        log.warning("refusal not recorded", extra={"reason": str(ack.exception())})

@@ -74,7 +74,7 @@ class Puller:
         received: Callable[[], float],
     ) -> None:
         self._connection = connection
-        self._next = f"$JS.API.CONSUMER.MSG.NEXT.{subjects.WORK}.{subjects.consumer(pool, lane)}"
+        self._next = subjects.api("CONSUMER.MSG.NEXT", subjects.WORK, subjects.consumer(pool, lane))
         self._slots = slots
         self._run = run
         self._give_back = give_back

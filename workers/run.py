@@ -84,7 +84,7 @@ class Runner:
         self.calls = RunningCalls(connection, queue, clock)
         self._endings = Endings(connection, publisher, ledger, self.calls, clock)
         self._recorder = Recorder(ledger, clock)
-        self._holds = Holds(connection, clock)
+        self._holds = Holds(connection, ledger, clock)
         self._takeover = Takeover(
             connection, publisher, ledger, self._recorder, clock, self._endings.end
         )
