@@ -40,7 +40,8 @@ class ProviderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `dialect` names the adapter in `workers/providers/`; `pool` is the queue its calls wait in
     (default: the provider's own name) and `concurrency` how many of them run at once.
     `client_keys` says whether clients may bring a key of their own; `required` is a provider that
-    the gateway itself has no key for.
+    the gateway itself has no key for. With `drop_params` a parameter that the provider has no word
+    for is left out instead of being refused.
     """
 
     dialect: str = "openai"
@@ -51,6 +52,7 @@ class ProviderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pool: str = ""
     concurrency: Positive = 256
     client_keys: Literal["allowed", "required", "refused"] = "allowed"
+    drop_params: bool = False
     options: dict[str, str] = {}
 
 

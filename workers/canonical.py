@@ -4,18 +4,18 @@ Objects are decoded one level deep only. What is not used here travels as the by
 unknown fields, numbers and the order of keys survive.
 """
 
-from collections.abc import Iterable
 from typing import Annotated, Any
 
 import msgspec
 
 from schemas.usage import Usage
+from workers.exchange import Whole
 from workers.failures import Failures
+from workers.outgoing import Outgoing
 from workers.providers.base import (
     NOT_AS_ASKED,
     Answer,
     Ask,
-    Deltas,
     StreamEnd,
     estimate_usage,
     text_size,
@@ -62,30 +62,32 @@ class _Usage(msgspec.Struct):
     completion_tokens_details: _CompletionDetails | None = None
 
 
+class _EmbeddingUsage(msgspec.Struct):
+    prompt_tokens: Count
+
+
 _encode = msgspec.json.Encoder().encode
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_list = msgspec.json.Decoder(list[Raw]).decode
 _decode_choices = msgspec.json.Decoder(list[_Choice]).decode
+_decode_embedding_usage = msgspec.json.Decoder(_EmbeddingUsage).decode
 _decode_usage = msgspec.json.Decoder(_Usage).decode
 
 
-def canonical_answer(
-    body: bytes, ask: Ask, failures: Failures, *, first_byte: float, sent: float
-) -> Answer:
+def canonical_answer(got: Whole, ask: Ask, failures: Failures) -> Answer:
     """A provider's OpenAI-shaped answer as the client shall see it, with its usage read.
 
     Raises AttemptFailed for an error object, for what is no chat completion, and for no JSON.
     """
     try:
-        if not body.isascii():
-            body.decode()
-        fields = _decode_fields(body)
+        fields = _fields_of(got.body)
         raw_choices = _given(fields.get("choices"))
         choices = None if raw_choices is None else _decode_choices(raw_choices)
     except NOT_AS_ASKED as error:
         raise failures.broken("answered with something that is no chat completion") from error
     if choices is None:
         if _given(fields.get("error")) is not None:
-            raise failures.told(body)
+            raise failures.told(got.body)
         raise failures.broken("answered with JSON that is no chat completion")
     reported = _given(fields.get("usage"))
     if reported is None:
@@ -94,7 +96,29 @@ def canonical_answer(
         usage = read_usage(reported)
     finish_reason = choices[0].finish_reason if choices else None
     fields.update(_identity(ask, failures.provider))
-    return Answer(_encode(fields), usage, finish_reason or "", first_byte, sent)
+    return Answer(_encode(fields), usage, finish_reason or "", got.first_byte, got.sent)
+
+
+def canonical_embeddings(got: Whole, ask: Ask, failures: Failures) -> Answer:
+    """A provider's OpenAI-shaped embeddings as the client shall see them, with their usage read.
+
+    Raises AttemptFailed for an error object, for what is no list of embeddings, and for no JSON.
+    """
+    try:
+        fields = _fields_of(got.body)
+        data = _given(fields.get("data"))
+        count = None if data is None else len(_decode_list(data))
+    except NOT_AS_ASKED as error:
+        raise failures.broken("answered with something that is no list of embeddings") from error
+    if count is None:
+        if _given(fields.get("error")) is not None:
+            raise failures.told(got.body)
+        raise failures.broken("answered with JSON that is no list of embeddings")
+    reported = _given(fields.get("usage"))
+    usage = estimate_usage(ask.body, 0) if reported is None else _embedding_usage(reported)
+    for name in ("model", "provider"):
+        fields[name] = _identity(ask, failures.provider)[name]
+    return Answer(_encode(fields), usage, "", got.first_byte, got.sent)
 
 
 class ChunkFolder:
@@ -113,22 +137,18 @@ class ChunkFolder:
         self._finish_reason = ""
         self._begun: set[int] = set()
         self._finished: set[int] = set()
-        self._text_bytes = 0
-        self._text_bytes_told = 0
-        self.parts: list[bytes] = []
+        self.outgoing = Outgoing()
         self.done = False
 
-    def take(self, events: Iterable[Event]) -> None:
-        """Adds to `parts` what may go out; `done` once `[DONE]` came.
+    def take(self, event: Event) -> None:
+        """Adds to `outgoing` what may go out; `done` once `[DONE]` came.
 
-        Raises AttemptFailed at the event that breaks the stream; what came before it is in `parts`.
+        Raises AttemptFailed at the event that breaks the stream.
         """
-        for event in events:
-            if event.data.startswith(b"[DONE]"):
-                self.done = True
-                return
-            if event.data:
-                self._take(event)
+        if event.data.startswith(b"[DONE]"):
+            self.done = True
+        elif event.data:
+            self._take(event)
 
     def _take(self, event: Event) -> None:
         # JSON over several lines stays one line of our own event.
@@ -149,7 +169,7 @@ class ChunkFolder:
         finishes = False
         for choice in choices:
             self._begun.add(choice.index)
-            self._text_bytes += _size(choice.delta)
+            self.outgoing.text_bytes += _size(choice.delta)
             if choice.finish_reason:
                 finishes = True
                 self._finished.add(choice.index)
@@ -157,19 +177,12 @@ class ChunkFolder:
                     self._finish_reason = choice.finish_reason
         chunk.update(self._identity)
         if self._held:
-            self.parts.append(self._held)
+            self.outgoing.parts.append(self._held)
             self._held = b""
         if finishes:
             self._held = _encode(chunk)
         else:
-            self.parts.append(_encode(chunk))
-
-    def deltas(self, *, first_byte: float, sent: float) -> Deltas:
-        """What has gathered in `parts` since the last time."""
-        parts, self.parts = tuple(self.parts), []
-        new_text = self._text_bytes - self._text_bytes_told
-        self._text_bytes_told = self._text_bytes
-        return Deltas(parts, first_byte, sent, new_text)
+            self.outgoing.parts.append(_encode(chunk))
 
     def end(self) -> StreamEnd:
         """The good end of the stream.
@@ -180,7 +193,7 @@ class ChunkFolder:
         if not self._begun or not complete:
             raise self._failures.broken("ended its stream before the answer was complete")
         if self._usage is None:
-            usage = estimate_usage(self._ask.body, self._text_bytes)
+            usage = estimate_usage(self._ask.body, self.outgoing.text_bytes)
         else:
             usage = read_usage(self._usage)
         return StreamEnd(self._held, usage, self._finish_reason)
@@ -194,6 +207,7 @@ def canonical_request(ask: Ask, failures: Failures) -> bytes:
     try:
         fields = _decode_fields(ask.body)
         fields["model"] = Raw(_encode(ask.engine or ask.model))
+        fields.pop("drop_params", None)
         if ask.stream:
             options = _given(fields.get("stream_options"))
             wishes = {} if options is None else _decode_fields(options)
@@ -234,6 +248,13 @@ def read_usage(reported: Raw | bytes) -> Usage:
     )
 
 
+def _embedding_usage(reported: Raw) -> Usage:
+    try:
+        return Usage(input=_decode_embedding_usage(reported).prompt_tokens, status="reported")
+    except NOT_AS_ASKED:
+        return Usage()
+
+
 def _identity(ask: Ask, provider: str) -> dict[str, Raw]:
     """The fields of an answer or a chunk that are the gateway's own."""
     return {
@@ -266,6 +287,13 @@ def _function_size(function: Any) -> int:
     if not isinstance(function, dict):
         return 0
     return text_size(function.get("name")) + text_size(function.get("arguments"))
+
+
+def _fields_of(body: bytes) -> dict[str, Raw]:
+    """The fields of an object; strings in them are checked too, as they travel unread."""
+    if not body.isascii():
+        body.decode()
+    return _decode_fields(body)
 
 
 def _given(raw: Raw | None) -> Raw | None:

@@ -1,5 +1,7 @@
 """What the mock provider says and how it goes wrong: pure functions of script and request."""
 
+import math
+import random
 import re
 from collections.abc import Iterable, Iterator
 from itertools import chain, cycle, islice
@@ -26,7 +28,7 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     status to fail with, after `status_after` chunks, naming `retry_after` seconds, but only in the
     first `fails` attempts of a call (0: in all). `cut` breaks the connection after so many chunks,
     `hang` goes silent before the first or in the middle. `usage=none` reports none. `tool` is the
-    name of the offered tool to call.
+    name of the offered tool to call, `calls` how often it is called at once.
     """
 
     latency: Seconds = 0.0
@@ -41,6 +43,7 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hang: Literal["", "first", "mid"] = ""
     usage: Literal["reported", "none"] = "reported"
     tool: str = ""
+    calls: Annotated[int, msgspec.Meta(ge=1, le=100)] = 1
 
 
 class _Message(msgspec.Struct):
@@ -158,7 +161,7 @@ def whole_choices(take: Take, ask: Ask) -> list[dict[str, Any]]:
     for choice in range(take.choices):
         message: dict[str, Any] = {"role": "assistant", "content": None if take.tool else whole}
         if take.tool:
-            message["tool_calls"] = [_call(take, ask, choice, whole)]
+            message["tool_calls"] = _calls(take, ask, choice, whole)
         words = [word for piece in take.pieces for word in piece]
         choices.append(
             {
@@ -178,10 +181,13 @@ def delta(take: Take, ask: Ask, choice: int, at: int) -> dict[str, Any]:
     if not take.tool:
         said["content"] = text
     elif at:
-        said["tool_calls"] = [{"index": 0, "function": {"arguments": text}}]
+        said["tool_calls"] = [
+            {"index": index, "function": {"arguments": text}} for index in range(take.script.calls)
+        ]
     else:
         said["content"] = None
-        said["tool_calls"] = [{"index": 0, **_call(take, ask, choice, text)}]
+        calls = enumerate(_calls(take, ask, choice, text))
+        said["tool_calls"] = [{"index": index, **call} for index, call in calls]
     return {
         "index": choice,
         "delta": said,
@@ -190,17 +196,28 @@ def delta(take: Take, ask: Ask, choice: int, at: int) -> dict[str, Any]:
     }
 
 
-def _call(take: Take, ask: Ask, choice: int, arguments: str) -> dict[str, Any]:
-    return {
-        "id": f"call_{ask.call_id}_{choice}",
-        "type": "function",
-        "function": {"name": take.tool, "arguments": arguments},
-    }
+def _calls(take: Take, ask: Ask, choice: int, arguments: str) -> list[dict[str, Any]]:
+    function = {"name": take.tool, "arguments": arguments}
+    return [
+        {"id": f"call_{ask.call_id}_{choice}_{number}", "type": "function", "function": function}
+        for number in range(take.script.calls)
+    ]
 
 
 def finish(take: Take, choice: int) -> dict[str, Any]:
     """The last chunk of one choice of a stream."""
     return {"index": choice, "delta": {}, "logprobs": None, "finish_reason": take.finish_reason}
+
+
+def vector_of(text: str, dimensions: int) -> list[float]:
+    """An embedding of length 1: texts that share words are near each other."""
+    vector = [0.0] * dimensions
+    for word in text.lower().split() or [""]:
+        bits = random.Random(word)
+        for at in range(dimensions):
+            vector[at] += bits.uniform(-1, 1)
+    length = math.hypot(*vector)
+    return [one / length for one in vector]
 
 
 def _logprobs(words: Iterable[str]) -> dict[str, Any]:

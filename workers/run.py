@@ -256,7 +256,8 @@ class Runner:
         running.asking = True
         if call.stream:
             return await self._stream(running, provider, ask)
-        answer = await provider.complete(ask)
+        run = provider.embed if call.operation == "embeddings" else provider.complete
+        answer = await run(ask)
         timings = self._timings(call, answer.first_byte, answer.sent)
         return await self._finish(running, answer.usage, answer.finish_reason, answer.body, timings)
 

@@ -29,6 +29,8 @@ ARGUMENTS = ('{"city": ', '"Paris"', "}")
 class OpenAIStage:
     """Scenes are played by a scripted server that speaks chat completions."""
 
+    lacks: frozenset[str] = frozenset()
+
     def __init__(self, provider: Provider, upstream: Upstream) -> None:
         self.provider = provider
         self.upstream = upstream
@@ -61,8 +63,11 @@ def _whole(scene: Scene, texts: list[str]) -> Reply:
     answer = chat_answer("".join(texts), choices=scene.choices)
     if scene.tool:
         function = {"name": scene.tool, "arguments": "".join(ARGUMENTS)}
-        call = {"id": "call_1", "type": "function", "function": function}
-        message = {"role": "assistant", "content": None, "tool_calls": [call]}
+        calls = [
+            {"id": f"call_{number}", "type": "function", "function": function}
+            for number in range(scene.calls)
+        ]
+        message = {"role": "assistant", "content": None, "tool_calls": calls}
         answer["choices"][0] |= {"message": message, "finish_reason": "tool_calls"}
     if not scene.reports_usage:
         del answer["usage"]
@@ -75,13 +80,17 @@ def _stream(scene: Scene, texts: list[str]) -> Reply:
     for text in texts:
         steps += [event(chat_chunk(text, index=at)) for at in range(scene.choices)]
     if scene.tool:
-        start = {
-            "id": "call_1",
-            "type": "function",
-            "function": {"name": scene.tool, "arguments": ""},
-        }
-        parts = [start, *({"function": {"arguments": part}} for part in ARGUMENTS)]
-        steps = [event(chat_chunk({"tool_calls": [{"index": 0, **part}]})) for part in parts]
+        steps = []
+        for number in range(scene.calls):
+            start = {
+                "id": f"call_{number}",
+                "type": "function",
+                "function": {"name": scene.tool, "arguments": ""},
+            }
+            parts = [start, *({"function": {"arguments": part}} for part in ARGUMENTS)]
+            steps += [
+                event(chat_chunk({"tool_calls": [{"index": number, **part}]})) for part in parts
+            ]
     reason = "tool_calls" if scene.tool else "stop"
     steps += [event(chat_chunk({}, index=at, finish_reason=reason)) for at in range(scene.choices)]
     if scene.reports_usage:

@@ -27,6 +27,9 @@ class Scene:
     """What happens at the provider next: an answer of `chunks` pieces, and how it goes wrong.
 
     `cut` and `hang` come after so many chunks; `echoes` lets the answer hold what the user said.
+    `calls` are how often `tool` is called at once, `thinks` what the model thinks before it
+    answers, `logprobs` whether it tells those of its tokens, `vectors` the embeddings of a request
+    for them, `usage` what the provider reports, told in its own words (None: 7 in, 3 out).
     """
 
     chunks: int = 3
@@ -38,13 +41,24 @@ class Scene:
     cut: int | None = None
     hang: int | None = None
     echoes: bool = False
+    calls: int = 1
+    thinks: str = ""
+    logprobs: bool = False
+    vectors: tuple[tuple[float, ...], ...] = ()
+    usage: Usage | None = None
 
 
 class Stage(Protocol):
-    """A provider and the power over what it meets."""
+    """A provider and the power over what it meets.
+
+    `lacks` are the parameters that it has no word for: a request with one is refused.
+    """
 
     @property
     def provider(self) -> Provider: ...
+
+    @property
+    def lacks(self) -> frozenset[str]: ...
 
     def play(self, scene: Scene) -> dict[str, str]:
         """Arranges the scene for all attempts to come; returns the headers they must carry."""
@@ -162,7 +176,7 @@ class ProviderContract:
 
     @pytest.fixture
     async def stage(self) -> AsyncIterator[Stage]:
-        raise NotImplementedError
+        pytest.fail("a test of the contract gives the fixture `stage`")
         yield
 
     async def test_a_whole_answer_is_canonical_and_knows_its_usage_and_times(
@@ -229,8 +243,39 @@ class ProviderContract:
         assert isinstance(json.loads(arguments), dict)
 
     @both
+    async def test_calls_of_tools_at_once_arrive_each_with_its_own_id(
+        self, stage: Stage, stream: bool
+    ) -> None:
+        tools = [{"type": "function", "function": {"name": "get_weather", "parameters": {}}}]
+        ask = ask_of(stage.play(Scene(tool="get_weather", calls=2)), stream=stream, tools=tools)
+        if stream:
+            told = await read(stage.provider, ask)
+            assert told.end is not None and told.end.finish_reason == "tool_calls"
+            pieces = [
+                call
+                for chunk in told.chunks
+                for call in chunk["choices"][0]["delta"].get("tool_calls", ())
+            ]
+            ids = {call["index"]: call["id"] for call in pieces if call.get("id")}
+            arguments = {index: "" for index in ids}
+            for call in pieces:
+                arguments[call["index"]] += call["function"].get("arguments") or ""
+            assert sorted(ids) == [0, 1] and len(set(ids.values())) == 2
+            assert all(isinstance(json.loads(text), dict) for text in arguments.values())
+        else:
+            answer = await stage.provider.complete(ask)
+            calls = json.loads(answer.body)["choices"][0]["message"]["tool_calls"]
+            assert len({call["id"] for call in calls}) == 2
+            assert {call["function"]["name"] for call in calls} == {"get_weather"}
+
+    @both
     async def test_every_choice_arrives_with_its_own_end(self, stage: Stage, stream: bool) -> None:
         ask = ask_of(stage.play(Scene(choices=3)), stream=stream, n=3)
+        if "n" in stage.lacks:
+            failure = await outcome(stage.provider, ask)
+            assert (failure.info.status, failure.info.param) == (400, "n")
+            assert not failure.reached
+            return
         if stream:
             told = await read(stage.provider, ask)
             assert told.finish_reasons() == {0: "stop", 1: "stop", 2: "stop"}
@@ -243,14 +288,15 @@ class ProviderContract:
     async def test_without_reported_usage_all_text_is_estimated(
         self, stage: Stage, stream: bool
     ) -> None:
-        scene = Scene(choices=2, reports_usage=False)
-        ask = ask_of(stage.play(scene), stream=stream, says="x" * 400, n=2)
+        count = 1 if "n" in stage.lacks else 2
+        scene = Scene(choices=count, reports_usage=False)
+        ask = ask_of(stage.play(scene), stream=stream, says="x" * 400, n=count)
         usage: Usage
         if stream:
             told = await read(stage.provider, ask)
             assert told.end is not None
             usage = told.end.usage
-            size = len(told.text(0).encode()) + len(told.text(1).encode())
+            size = sum(len(told.text(choice).encode()) for choice in range(count))
         else:
             answer = await stage.provider.complete(ask)
             usage = answer.usage

@@ -25,6 +25,8 @@ from workers.providers.mock import Mock
 class MockStage:
     """Scenes are played by the script in the header."""
 
+    lacks: frozenset[str] = frozenset()
+
     def __init__(self, provider: Mock) -> None:
         self.provider = provider
 
@@ -33,7 +35,7 @@ class MockStage:
         if not scene.reports_usage:
             script.append("usage=none")
         if scene.tool:
-            script.append(f"tool={scene.tool}")
+            script += [f"tool={scene.tool}", f"calls={scene.calls}"]
         if scene.status != 200:
             script.append(f"error={scene.status}")
         if scene.retry_after:

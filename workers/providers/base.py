@@ -129,6 +129,10 @@ class Provider(Protocol):
         """
         ...
 
+    async def embed(self, ask: Ask) -> Answer:
+        """The embeddings of `input`, as OpenAI shapes them."""
+        ...
+
     async def close(self) -> None:
         """Lets go of what the provider holds; running attempts must have ended."""
         ...

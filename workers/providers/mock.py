@@ -15,6 +15,9 @@ import msgspec
 
 from schemas.config import ProviderConfig
 from schemas.ids import Clock
+from schemas.usage import Usage
+from workers.asked import read_embedding, texts_of
+from workers.exchange import Whole
 from workers.failures import Failures
 from workers.http import Http
 from workers.mock_script import (
@@ -25,6 +28,7 @@ from workers.mock_script import (
     plan,
     read_script,
     usage_of,
+    vector_of,
     whole_choices,
 )
 from workers.providers.base import (
@@ -37,6 +41,7 @@ from workers.providers.base import (
     StreamEnd,
     text_size,
 )
+from workers.translated import embeddings_answer
 
 _SCRIPT_HEADER = "x-mock"
 _REMEMBERED_CALLS = 1000
@@ -78,7 +83,7 @@ class Mock:
     async def complete(self, ask: Ask) -> Answer:
         sent = self._clock.monotonic()
         take = self._prepare(ask)
-        with self._metered(take):
+        with self._metered(take.prompt_tokens):
             pause = math.inf if take.script.hang else take.script.latency
             await self._wait(pause, ask.timeouts.total)
             first_byte = self._clock.monotonic()
@@ -103,7 +108,7 @@ class Mock:
         breaks_at = min(length, script.status_after if script.cut is None else script.cut)
         head = self._head(ask, "chat.completion.chunk")
         first_byte = 0.0
-        with self._metered(take):
+        with self._metered(take.prompt_tokens):
             for at in range(length + 1):
                 pause = script.interval if at else script.latency
                 within = ask.timeouts.idle if at else ask.timeouts.first_byte
@@ -126,11 +131,36 @@ class Mock:
             yield Deltas(tuple(ends), first_byte, sent, 0)
         yield StreamEnd(last, usage_of(take, ask), take.finish_reason)
 
+    async def embed(self, ask: Ask) -> Answer:
+        """The same vector for the same text, of length 1; `dimensions` long, else 8 numbers."""
+        sent = self._clock.monotonic()
+        script = self._script_of(ask)
+        embedding, _ = read_embedding(ask, frozenset({"dimensions"}), self._failures, drop=True)
+        texts = texts_of(embedding, self._failures)
+        tokens = sum(len(text.split()) for text in texts)
+        with self._metered(tokens):
+            pause = math.inf if script.hang else script.latency
+            await self._wait(pause, ask.timeouts.total)
+            first_byte = self._clock.monotonic()
+            self._break_off(script, ask)
+        vectors = [vector_of(text, embedding.dimensions or 8) for text in texts]
+        usage = Usage(input=tokens, status="reported")
+        got = Whole(b"", first_byte, sent)
+        as_base64 = embedding.encoding_format == "base64"
+        return embeddings_answer(got, ask, self.name, vectors, usage, as_base64=as_base64)
+
     async def close(self) -> None:
         """Holds nothing."""
 
     def _prepare(self, ask: Ask) -> Take:
         """What to do, from script and request; AttemptFailed (400) for what makes no sense."""
+        try:
+            return plan(self._script_of(ask), ask.body)
+        except NOT_AS_ASKED as error:
+            raise self._failures.unsendable(str(error)) from error
+
+    def _script_of(self, ask: Ask) -> Script:
+        """The script for an attempt; AttemptFailed (400) for one that makes no sense."""
         header = next((v for k, v in ask.headers.items() if k.lower() == _SCRIPT_HEADER), "")
         try:
             script = read_script(self._script, header)
@@ -138,10 +168,7 @@ class Mock:
             raise self._failures.unsendable(f"X-Mock: {error}", "X-Mock") from error
         if script.fails and self._attempt_of(ask.call_id) > script.fails:
             script = msgspec.structs.replace(script, error=None, cut=None, hang="")
-        try:
-            return plan(script, ask.body)
-        except NOT_AS_ASKED as error:
-            raise self._failures.unsendable(str(error)) from error
+        return script
 
     def _attempt_of(self, call_id: str) -> int:
         """The how manieth attempt of a call this is, as far as this process remembers."""
@@ -169,10 +196,10 @@ class Mock:
             raise self._failures.timed_out("did not go on with its answer")
 
     @contextmanager
-    def _metered(self, take: Take) -> Iterator[None]:
+    def _metered(self, prompt_tokens: int) -> Iterator[None]:
         self.meter.calls += 1
         self.meter.running += 1
-        self.meter.prompt_tokens += take.prompt_tokens
+        self.meter.prompt_tokens += prompt_tokens
         try:
             yield
         except AttemptFailed:
