@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from tests.flow.bad_input.bodies import GOOD, SIZE
 from tests.flow.gateway import KEY, Gateway, basic, refusal, running_gateway, until
-from tests.flow.test_bad_input import GOOD, SIZE, answers, chunks, rest, sized
+from tests.flow.raw_http import answers, chunks, rest, sized
 from tests.upstream import (
     DONE,
     Step,

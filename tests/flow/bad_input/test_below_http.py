@@ -1,34 +1,13 @@
 """Bytes that are no HTTP, or barely: each request gets one answer, in order, and nobody hangs."""
 
-import socket
-
 import httpx
 import pytest
 
 from tests.flow.bad_input.bodies import GOOD, INVALID, MIB, SIZE, rows, serves
 from tests.flow.gateway import KEY, Gateway, refusal
+from tests.flow.raw_http import answers, chunks, head, in_chunks, rest, sized
 
-AUTH = f"Authorization: Bearer {KEY}\r\n".encode()
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
-
-
-def head(*lines: bytes, start: bytes = b"POST /v1/chat/completions HTTP/1.1") -> bytes:
-    return b"\r\n".join([start, b"Host: x", AUTH + b"".join(line + b"\r\n" for line in lines)])
-
-
-def sized(size: bytes | int, *lines: bytes, body: bytes = GOOD, **start: bytes) -> bytes:
-    length = size if isinstance(size, bytes) else b"%d" % size
-    return head(b"Content-Length: " + length, *lines, **start) + b"\r\n" + body
-
-
-def chunks(body: bytes = GOOD, *lines: bytes) -> bytes:
-    return head(b"Transfer-Encoding: chunked", *lines) + b"\r\n" + in_chunks(body)
-
-
-def in_chunks(body: bytes) -> bytes:
-    return b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
-
-
 NO_HTTP = {
     "a greeting": b"hello\r\n\r\n",
     "TLS": bytes([22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3]) + bytes(range(100)),
@@ -85,26 +64,6 @@ def talk(gateway: Gateway, *sent: bytes) -> bytes:
         for data in sent:
             line.sendall(data)
         return rest(line)
-
-
-def rest(line: socket.socket) -> bytes:
-    received = []
-    while data := line.recv(65536):
-        received.append(data)
-    return b"".join(received)
-
-
-def answers(received: bytes) -> list[httpx.Response]:
-    """Whole responses, one after the other, each with its length given."""
-    found = []
-    while received:
-        lines, _, received = received.partition(b"\r\n\r\n")
-        status, *headers = lines.split(b"\r\n")
-        fields = [(name, value.strip()) for name, _, value in (h.partition(b":") for h in headers)]
-        size = int(next(value for name, value in fields if name.lower() == b"content-length"))
-        body, received = received[:size], received[size:]
-        found.append(httpx.Response(int(status.split()[1]), headers=fields, content=body))
-    return found
 
 
 @rows(NO_HTTP)
