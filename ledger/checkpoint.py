@@ -10,7 +10,7 @@ from ledger import aside
 from ledger.aside import Aside
 from ledger.beats import Refusals
 from ledger.budgets.alerts import Told
-from ledger.budgets.book import BookState
+from ledger.budgets.book_state import BookState
 from ledger.connection import Connection, Disconnected, NoResponders, RequestTimeout
 from ledger.publisher import Publisher
 from ledger.reader import Stored, read_at, read_last

@@ -10,6 +10,7 @@ import msgspec
 
 from ledger.budgets.alerts import Alerts
 from ledger.budgets.book import Book
+from ledger.budgets.once import KEPT_SECONDS
 from ledger.checkpoint import Checkpoint, digest_of, pack, unpack
 from ledger.health import Health
 from ledger.open_calls import OpenCalls
@@ -30,11 +31,12 @@ class Fold:
     `on_event` is called with every event that is new, once everything here has it.
     """
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, kept: int = KEPT_SECONDS) -> None:
+        """`kept` is for how many seconds an event may be stored a second time."""
         self.open_calls = OpenCalls()
         self.health = Health()
         self.telemetry = Telemetry(checkpoint.numbers)
-        self.book = Book.restore(unpack(checkpoint.book))
+        self.book = Book.restore(unpack(checkpoint.book), kept)
         self.alerts = Alerts(checkpoint.alerts)
         self.on_event: Callable[[LedgerEvent], None] | None = None
         self._start = checkpoint
@@ -79,11 +81,12 @@ class Fold:
         start = self.open_calls.start_of(event.call_id)
         is_end = self.open_calls.fold(seq, event)
         self.health.fold(event)
+        counts = self.book.fold(seq, event)
         if seq <= self._start.seq:
             return
         self.telemetry.fold(event, is_end)
-        self.book.fold(seq, event)
-        self.alerts.fold(event, start)
+        if counts:
+            self.alerts.fold(event, start)
         if self.on_event is not None:
             self.on_event(event)
 

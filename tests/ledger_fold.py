@@ -79,7 +79,7 @@ def spent(ledger: Iterable[tuple[int, Event]]) -> dict[str, tuple[int, int, int]
             cost = (event.cost_nano or 0) * is_ours
             unpriced = is_ours and event.usage_status != "unknown" and event.cost_nano is None
         seen.add((event.call_id, event.event_id))
-        for account in event.accounts:
+        for account in dict.fromkeys(event.accounts):
             total = totals[account]
             total[0] += cost
             total[1] += is_end

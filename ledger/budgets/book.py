@@ -6,11 +6,11 @@ what open calls may cost at most (`held`); all in nano-dollars.
 
 from collections.abc import Iterator, Mapping
 
-from ledger.budgets.book_state import AccountState, CallState, HolderState
-from ledger.budgets.book_state import BookState as BookState
+from ledger.budgets.book_state import AccountState, BookState, CallState
 from ledger.budgets.holders import Holder
 from ledger.budgets.holds import Hold, Holds
 from ledger.budgets.names import for_every_id, parts_of, period_of
+from ledger.budgets.once import KEPT_SECONDS, Once, second_of
 from ledger.budgets.pending import Pending
 from ledger.budgets.windows import is_long_over
 from schemas.budget_events import (
@@ -28,11 +28,10 @@ _DAY = 86_400 * 1_000_000_000
 
 
 class _Account:
-    __slots__ = ("free", "held", "settled", "unpriced")
+    __slots__ = ("free", "held", "settled")
 
-    def __init__(self, settled: int = 0, unpriced: int = 0) -> None:
+    def __init__(self, settled: int = 0) -> None:
         self.settled = settled
-        self.unpriced = unpriced
         self.free = 0
         self.held = 0
 
@@ -42,14 +41,15 @@ class Book:
 
     Nothing counts twice: an event at or below `seq` is passed over, whoever delivers it again, and
     a `snapshot` has everything, the holds of open calls too. So a successor may read the ledger
-    from anywhere at or before the sequence after its snapshot.
+    from anywhere at or before the sequence after its snapshot. An event of a call that the ledger
+    has twice counts once, also where the second one comes minutes later: within `kept` seconds.
 
     What was decided and is not in the ledger yet is `apply`ed: it counts as leased from then on,
     and beside the fold, so that a snapshot never has it. When its event is folded it moves over;
     when its event is known not to be in the ledger, `withdraw` takes it back.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kept: int = KEPT_SECONDS) -> None:
         self.seq = 0
         self._accounts: dict[str, _Account] = {}
         self._holders: dict[str, Holder] = {}
@@ -59,23 +59,26 @@ class Book:
         self._forgotten_ns = 0
         self._forgotten_epochs: dict[str, int] = {}
         self._pending = Pending()
+        self._once = Once(kept)
+        self._remembered_from: int | None = None
+        self._started: set[str] = set()
 
     @classmethod
-    def restore(cls, state: BookState) -> "Book":
+    def restore(cls, state: BookState, kept: int = KEPT_SECONDS) -> "Book":
         """The book that a snapshot was made of."""
-        book = cls()
+        book = cls(kept)
         book.seq = state.seq
         book._expired = dict.fromkeys(state.expired)
         book._epochs = dict(state.epochs)
         book._forgotten_ns = state.forgotten_ns
         book._forgotten_epochs = dict(state.forgotten_epochs)
+        book._once = Once(kept, state.counted)
+        book._remembered_from = state.remembered_from
         for one in state.accounts:
-            book._accounts[one.account] = _Account(one.settled, one.unpriced)
-        for kept in state.holders:
-            holder = book._holders[kept.holder] = Holder(kept.seq)
-            holder.granted = dict(kept.granted)
-            holder.returned = dict.fromkeys(kept.returned)
-            for account, nano in kept.free.items():
+            book._accounts[one.account] = _Account(one.settled)
+        for told in state.holders:
+            holder = book._holders[told.holder] = Holder.restore(told)
+            for account, nano in told.free.items():
                 book._give(holder, account, nano)
         for call in state.calls:
             book._holds.start(call.call_id, Hold(call.accounts, call.nano, call.taken))
@@ -88,16 +91,8 @@ class Book:
         """All that was folded up to `seq`; nothing of what was only applied."""
         return BookState(
             seq=self.seq,
-            accounts=tuple(
-                AccountState(name, one.settled, one.unpriced)
-                for name, one in self._accounts.items()
-            ),
-            holders=tuple(
-                HolderState(
-                    name, one.seq, dict(one.free), tuple(one.granted.items()), tuple(one.returned)
-                )
-                for name, one in self._holders.items()
-            ),
+            accounts=tuple(AccountState(name, one.settled) for name, one in self._accounts.items()),
+            holders=tuple(one.state(name) for name, one in self._holders.items()),
             calls=tuple(
                 CallState(call_id, hold.accounts, hold.nano, hold.taken)
                 for call_id, hold in self._holds.items()
@@ -107,13 +102,26 @@ class Book:
             epochs=dict(self._epochs),
             forgotten_ns=self._forgotten_ns,
             forgotten_epochs=dict(self._forgotten_epochs),
+            counted=self._once.state(),
+            remembered_from=self._remembered_from,
         )
 
-    def fold(self, seq: int, event: LedgerEvent) -> None:
-        """Take the event at a sequence of the ledger, unless it was taken before."""
+    def fold(self, seq: int, event: LedgerEvent) -> bool:
+        """Take the event at a sequence of the ledger; False for one that counts nothing, because
+        it was taken before or is a copy of one that was."""
         if seq <= self.seq:
-            return
+            if self._remembered_from is not None and seq >= self._remembered_from:
+                self._recollect(event)
+            return False
+        self._remembered_from = None
+        self._started.clear()
         self.seq = seq
+        if isinstance(event, Outcome) and not self._once.is_new(event):
+            return False
+        self._take(event)
+        return True
+
+    def _take(self, event: LedgerEvent) -> None:
         match event:
             case RequestStart():
                 self._start(event)
@@ -122,17 +130,40 @@ class Book:
                 if isinstance(event, Terminal):
                     self._end(event.call_id)
             case LeaseGranted():
+                second = second_of(event)
                 for movement in event.movements:
-                    self._grant(movement)
+                    self._grant(movement, second)
             case LeaseReturned():
+                second = second_of(event)
                 for movement in event.movements:
-                    self._return(movement)
+                    self._return(movement, second)
             case LeaseExpired():
                 self._expire(event.holder)
             case HoldTaken():
                 self._take_hold(event)
             case BudgetReset():
                 self._epochs[event.budget] = max(event.epoch, self._epochs.get(event.budget, 0))
+            case _:
+                pass
+
+    def _recollect(self, event: LedgerEvent) -> None:
+        """What counts already, and has to be known for a while lest it count twice."""
+        match event:
+            case RequestStart():
+                self._started.add(event.call_id)
+            case Outcome():
+                self._once.is_new(event)
+                if isinstance(event, Terminal) and event.call_id not in self._started:
+                    self._holds.remember(event.call_id)
+            case LeaseGranted() | LeaseReturned():
+                for movement in event.movements:
+                    holder = self._holders.get(movement.holder)
+                    if holder is not None:
+                        holder.recollect(
+                            movement, isinstance(event, LeaseGranted), second_of(event)
+                        )
+            case LeaseExpired():
+                self._remember_expired(event.holder)
             case _:
                 pass
 
@@ -143,27 +174,24 @@ class Book:
         if self._holds.get(start.call_id) is not None:
             return
         nano = max(start.hold_nano, 0)
-        for name in start.accounts:
+        accounts = tuple(dict.fromkeys(start.accounts))
+        for name in accounts:
             self._account(name)
-        if self._holds.start(start.call_id, Hold(start.accounts, nano)):
-            self._add_held(start.accounts, nano)
+        if self._holds.start(start.call_id, Hold(accounts, nano)):
+            self._add_held(accounts, nano)
         holder = self._holders.get(start.holder)
         if holder is not None:
             holder.seq = self.seq
-            for name in start.accounts:
+            for name in accounts:
                 self._take_free(holder, name, nano)
 
     def _spend(self, outcome: Outcome) -> None:
         if outcome.billed_to == "client":
             return
-        for name in outcome.accounts:
+        for name in dict.fromkeys(outcome.accounts):
             account = self._account(name)
-            if account is None:
-                continue
-            if outcome.cost_nano is None:
-                account.unpriced += 1
-            else:
-                account.settled += outcome.cost_nano
+            if account is not None:
+                account.settled += outcome.cost_nano or 0
 
     def _end(self, call_id: str) -> None:
         hold = self._holds.end(call_id)
@@ -186,22 +214,22 @@ class Book:
             if account is not None:
                 account.held += nano
 
-    def _grant(self, movement: Movement) -> None:
+    def _grant(self, movement: Movement, second: int) -> None:
         self._pending.drop(movement.holder, movement.request)
         holder = self._holders.setdefault(movement.holder, Holder(self.seq))
         holder.seq = self.seq
         if movement.request in holder.granted:
             return
-        holder.remember_grant(movement.request, movement.amounts)
+        holder.granted.remember(movement.request, movement.amounts, second)
         for name, nano in movement.amounts.items():
             self._give(holder, name, max(nano, 0))
 
-    def _return(self, movement: Movement) -> None:
+    def _return(self, movement: Movement, second: int) -> None:
         holder = self._holders.get(movement.holder)
         if holder is None or movement.request in holder.returned:
             return
         holder.seq = self.seq
-        holder.remember_return(movement.request)
+        holder.returned.remember(movement.request, None, second)
         for name, nano in movement.amounts.items():
             self._take_free(holder, name, max(nano, 0))
 
@@ -217,13 +245,16 @@ class Book:
             self._accounts[name].free -= taken
 
     def _expire(self, name: str) -> None:
-        self._expired[name] = None
-        if len(self._expired) > _EXPIRED_HOLDERS:
-            del self._expired[next(iter(self._expired))]
+        self._remember_expired(name)
         holder = self._holders.pop(name, None)
         if holder is not None:
             for account, nano in holder.free.items():
                 self._accounts[account].free -= nano
+
+    def _remember_expired(self, name: str) -> None:
+        self._expired[name] = None
+        if len(self._expired) > _EXPIRED_HOLDERS:
+            del self._expired[next(iter(self._expired))]
 
     def _account(self, name: str) -> _Account | None:
         """An account, begun if need be; None for one that is forgotten."""
@@ -256,11 +287,6 @@ class Book:
         """What the account has spent."""
         found = self._accounts.get(account)
         return found.settled if found else 0
-
-    def unpriced(self, account: str) -> int:
-        """How many of its events had no known cost."""
-        found = self._accounts.get(account)
-        return found.unpriced if found else 0
 
     def free(self, account: str) -> int:
         """What holders may still spend of it without asking."""

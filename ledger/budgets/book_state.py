@@ -4,21 +4,23 @@ import msgspec
 
 
 class AccountState(msgspec.Struct, frozen=True, array_like=True):
-    """What one account has spent, and how many of its events had no known cost."""
+    """What one account has spent."""
 
     account: str
     settled: int
-    unpriced: int = 0
 
 
 class HolderState(msgspec.Struct, frozen=True, array_like=True):
-    """What one holder has free, and what its last requests got."""
+    """What one holder has free, what its last requests got, and in which second of the ledger's
+    time each of them was answered."""
 
     holder: str
     seq: int
     free: dict[str, int] = {}
     granted: tuple[tuple[str, dict[str, int]], ...] = ()
     returned: tuple[str, ...] = ()
+    granted_at: tuple[int, ...] = ()
+    returned_at: tuple[int, ...] = ()
 
 
 class CallState(msgspec.Struct, frozen=True, array_like=True):
@@ -34,7 +36,8 @@ class BookState(msgspec.Struct, frozen=True):
     """A whole book as of ledger sequence `seq`.
 
     What an account has free and held is not in it: it follows from the holders and the calls.
-    Nanoseconds since 1970 UTC, nano-dollars.
+    Where `remembered_from` is set, all that is kept for a while only is missing: it is known again
+    once the events from there up to `seq` are read. Nanoseconds since 1970 UTC, nano-dollars.
     """
 
     seq: int = 0
@@ -46,3 +49,5 @@ class BookState(msgspec.Struct, frozen=True):
     epochs: dict[str, int] = {}
     forgotten_ns: int = 0
     forgotten_epochs: dict[str, int] = {}
+    counted: dict[int, bytes] = {}
+    remembered_from: int | None = None

@@ -1,7 +1,7 @@
 """The book: what every account has spent, free and held, folded from the ledger."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -52,6 +52,12 @@ def reset(budget: str, epoch: int) -> BudgetReset:
 
 def hold_taken(call_id: str, event_id: str, nano: int) -> HoldTaken:
     return HoldTaken(**{**head(), "event_id": event_id}, call_id=call_id, hold_nano=nano)
+
+
+def later(seconds: int, event: LedgerEvent) -> LedgerEvent:
+    """The event so many seconds later."""
+    time = datetime.fromisoformat(event.time) + timedelta(seconds=seconds)
+    return msgspec.structs.replace(event, time=time.isoformat())
 
 
 def start(call_id: str, nano: int, holder: str = "h", *accounts: str) -> LedgerEvent:
@@ -139,17 +145,15 @@ def test_what_the_client_has_paid_itself_is_on_no_account() -> None:
         sample.complete("a", accounts=(SHOP,), cost_nano=12, billed_to="client"),
     )
     assert numbers(book) == (0, 0, 0)
-    assert book.unpriced(SHOP) == 0
 
 
-def test_an_unknown_cost_is_no_cost_of_zero() -> None:
+def test_an_unknown_cost_adds_nothing() -> None:
     book = book_of(
         sample.complete("a", accounts=(SHOP,), cost_nano=None),
         sample.complete("b", accounts=(SHOP,), cost_nano=0),
         sample.complete("c", accounts=(SHOP,), cost_nano=7),
     )
-    assert (book.settled(SHOP), book.unpriced(SHOP)) == (7, 1)
-    assert again(book).unpriced(SHOP) == 1
+    assert book.settled(SHOP) == 7
 
 
 def test_a_start_of_a_holder_that_is_not_known_holds_beside_what_is_free() -> None:
@@ -193,11 +197,66 @@ def test_a_request_is_granted_once_and_a_return_is_taken_once() -> None:
     assert (book.granted("h", "2"), book.granted("other", "1")) == (None, None)
 
 
-def test_the_last_4096_requests_of_a_holder_are_known() -> None:
-    book = book_of(*(granted("h", str(number), shop=1) for number in range(4097)))
+def test_the_requests_of_a_holder_are_known_for_a_minute() -> None:
+    book = book_of(granted("h", "0", shop=1), returned("h", "a", shop=1))
+    fold(book, [later(59, granted("h", "1", shop=1)), later(59, returned("h", "b", shop=1))])
+    for now in (book, again(book)):
+        assert now.granted("h", "0") == now.granted("h", "1") == {SHOP: 1}
+        assert (now.returned("h", "a"), now.returned("h", "b")) == (True, True)
+        fold(now, [later(61, granted("h", "2", shop=1)), later(61, returned("h", "c", shop=1))])
+        assert (now.granted("h", "0"), now.returned("h", "a")) == (None, False)
+        assert now.granted("h", "1") == now.granted("h", "2") == {SHOP: 1}
+        assert (now.returned("h", "b"), now.returned("h", "c")) == (True, True)
+
+
+def test_the_requests_of_a_holder_that_asks_without_end_have_a_bound() -> None:
+    book = book_of(*(granted("h", str(number), shop=1) for number in range(16_385)))
     assert book.granted("h", "0") is None
-    assert book.granted("h", "1") == book.granted("h", "4096") == {SHOP: 1}
-    assert book.holders() == {"h": 4097}
+    assert book.granted("h", "1") == book.granted("h", "16384") == {SHOP: 1}
+    assert book.holders() == {"h": 16_385}
+
+
+def test_requests_of_a_snapshot_without_times_are_known_and_go_first() -> None:
+    book = book_of(granted("h", "0", shop=1), returned("h", "a", shop=1))
+    state = book.snapshot()
+    old = msgspec.structs.replace(state.holders[0], granted_at=(), returned_at=())
+    book = Book.restore(msgspec.structs.replace(state, holders=(old,)))
+    assert (book.granted("h", "0"), book.returned("h", "a")) == ({SHOP: 1}, True)
+    fold(book, [granted("h", "1", shop=1)])
+    assert book.granted("h", "0") is None
+
+
+def test_an_event_that_the_ledger_has_twice_counts_once() -> None:
+    once = sample.attempt_failed("a", accounts=(SHOP,), cost_nano=3)
+    end = sample.complete("a", accounts=(SHOP,), cost_nano=7)
+    book = book_of(granted("h", "1", shop=100), start("a", 30), once, once, end)
+    assert numbers(book) == (10, 70, 0)
+    fold(book, [end, once])
+    assert (numbers(book), book.seq) == ((10, 70, 0), 7)
+    book = again(book)
+    fold(book, [end, once, sample.complete("a", accounts=(SHOP,), cost_nano=1)])
+    assert numbers(book) == (11, 70, 0)
+
+
+def test_a_copy_may_come_as_late_as_an_answer_is_kept() -> None:
+    end = sample.complete("a", accounts=(SHOP,), cost_nano=7)
+    for seconds, settled in ((780, 7), (782, 14)):
+        book = book_of(end, sample.complete("b", NOON + seconds * 10**9, cost_nano=0), end)
+        assert book.settled(SHOP) == settled
+
+
+def test_the_same_event_id_in_two_calls_is_two_events() -> None:
+    ends = (sample.complete(call, event_id="x", accounts=(SHOP,), cost_nano=7) for call in "ab")
+    assert book_of(*ends).settled(SHOP) == 14
+
+
+def test_an_account_that_an_event_names_twice_is_charged_once() -> None:
+    book = book_of(granted("h", "1", shop=100), start("a", 30, "h", SHOP, SHOP))
+    assert numbers(book) == (0, 70, 30)
+    fold(book, [hold_taken("a", "x", 5)])
+    assert numbers(again(book)) == numbers(book) == (0, 70, 35)
+    fold(book, [sample.complete("a", accounts=(SHOP, SHOP), cost_nano=7)])
+    assert numbers(book) == (7, 70, 0)
 
 
 def test_a_further_hold_is_added_once_and_ends_with_its_call() -> None:
