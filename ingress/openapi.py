@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI, Response
 
+from ingress import openapi_chat as chat
+
 VERSION = version("nexus-gateway")
 DESCRIPTION = (
     "One URL and one key for every model provider. Requests and answers are OpenAI's; "
@@ -37,39 +39,6 @@ _ERROR = {
         }
     },
 }
-_CHAT = {
-    "type": "object",
-    "required": ["model", "messages"],
-    "additionalProperties": True,
-    "properties": {
-        "model": {"type": "string", "description": "A name from GET /v1/models"},
-        "messages": {
-            "type": "array",
-            "minItems": 1,
-            "items": {"type": "object", "required": ["role"], "additionalProperties": True},
-        },
-        "stream": {"type": "boolean", "default": False},
-        "stream_options": {
-            "type": "object",
-            "properties": {"include_usage": {"type": "boolean"}},
-        },
-        "temperature": {"type": "number", "minimum": 0, "maximum": 2},
-        "top_p": {"type": "number", "minimum": 0, "maximum": 1},
-        "frequency_penalty": {"type": "number", "minimum": -2, "maximum": 2},
-        "presence_penalty": {"type": "number", "minimum": -2, "maximum": 2},
-        "max_tokens": {"type": "integer", "minimum": 1},
-        "n": {"type": "integer", "minimum": 1, "maximum": 128},
-        "response": {
-            "type": "object",
-            "properties": {
-                "include_usage": {"type": "boolean", "default": True},
-                "include_cost": {"type": "boolean", "default": True},
-                "include_latency": {"type": "boolean", "default": True},
-                "include_model_info": {"type": "boolean", "default": False},
-            },
-        },
-    },
-}
 _MODEL_IN_PATH = {
     "name": "model",
     "in": "path",
@@ -81,18 +50,6 @@ _SCHEMES = {
     "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     "nexusToken": {"type": "apiKey", "in": "header", "name": "X-Nexus-Token"},
 }
-_STATUSES = {
-    "400": "The request cannot be asked of a provider",
-    "401": "No or wrong credential",
-    "404": "The model does not exist",
-    "413": "The body is too large",
-    "429": "The queue is full, or the provider says so",
-    "502": "The provider failed",
-    "503": "No worker, or the bus is away",
-    "504": "The provider or the call took too long",
-}
-
-
 _REFUSALS = {
     400: "The request is not right: `param` names the field, `message` says what it takes",
     401: "No or wrong credential",
@@ -183,13 +140,17 @@ def _operation(name: str, parameters: list[dict[str, Any]]) -> dict[str, Any]:
             "operationId": name,
             "security": _CREDENTIALS,
             "parameters": parameters,
-            "requestBody": {"required": True, "content": _json(_CHAT)},
+            "requestBody": {"required": True, "content": _json(_portable(chat.BODY))},
             "responses": {
                 "200": {
                     "description": "The answer, whole or as server-sent events",
+                    "headers": chat.RATES,
                     "content": {**_json(answer), "text/event-stream": {}},
                 },
-                **{code: _refusal(text) for code, text in _STATUSES.items()},
+                **{
+                    code: _refusal(text) | {"headers": chat.REFUSED.get(code, {})}
+                    for code, text in chat.STATUSES.items()
+                },
             },
         }
     }

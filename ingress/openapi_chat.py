@@ -1,0 +1,130 @@
+"""What the OpenAPI document says of chat completions: their body, refusals and headers."""
+
+from typing import Any
+
+import msgspec
+
+from ingress.call_budget import BudgetBlock
+
+
+def _header(description: str, kind: str = "integer") -> dict[str, Any]:
+    return {"description": description, "schema": {"type": kind}}
+
+
+_MEANINGS = {
+    "max_cost": (
+        "The most that the call may cost. One that may cost more is answered 400"
+        " `max_cost_exceeded` before it costs anything; without `max_tokens`, its answer is limited"
+        " to what this pays for. The gateway's own maximum can be lowered, not raised"
+    ),
+    "cost_alert_threshold": "A call that has cost more leads to the event `model.cost.alert`",
+    "tracking_id": "A name of your own for the call, in the ledger and in alerts",
+    "user_id": (
+        "The user whom the call belongs to, with that user's limits and budgets. A credential that"
+        " is bound to a user may name no other: 403 `foreign_user`"
+    ),
+    "project_id": (
+        "The project that the call belongs to, likewise: 403 `foreign_project` for another than the"
+        " credential is bound to"
+    ),
+}
+
+
+def _budget() -> dict[str, Any]:
+    """The `budget` block as it is read, with the meaning of each field."""
+    _, components = msgspec.json.schema_components((BudgetBlock,))
+    schema = components[BudgetBlock.__name__]
+    for name, field in schema["properties"].items():
+        field["description"] = _MEANINGS[name]
+    about = "What one call may cost, in US dollars, and whose it is"
+    return {**schema, "title": "Budget", "description": about}
+
+
+BODY: dict[str, Any] = {
+    "type": "object",
+    "required": ["model", "messages"],
+    "additionalProperties": True,
+    "properties": {
+        "model": {"type": "string", "description": "A name from GET /v1/models"},
+        "messages": {
+            "type": "array",
+            "minItems": 1,
+            "items": {"type": "object", "required": ["role"], "additionalProperties": True},
+        },
+        "stream": {"type": "boolean", "default": False},
+        "stream_options": {
+            "type": "object",
+            "properties": {"include_usage": {"type": "boolean"}},
+        },
+        "temperature": {"type": "number", "minimum": 0, "maximum": 2},
+        "top_p": {"type": "number", "minimum": 0, "maximum": 1},
+        "frequency_penalty": {"type": "number", "minimum": -2, "maximum": 2},
+        "presence_penalty": {"type": "number", "minimum": -2, "maximum": 2},
+        "max_tokens": {"type": "integer", "minimum": 1},
+        "n": {"type": "integer", "minimum": 1, "maximum": 128},
+        "budget": {"anyOf": [_budget(), {"type": "null"}]},
+        "response": {
+            "type": "object",
+            "properties": {
+                "include_usage": {"type": "boolean", "default": True},
+                "include_cost": {"type": "boolean", "default": True},
+                "include_latency": {"type": "boolean", "default": True},
+                "include_model_info": {"type": "boolean", "default": False},
+            },
+        },
+    },
+}
+
+STATUSES = {
+    "400": (
+        "The request cannot be asked of a provider. `max_cost_exceeded`: it may cost more than its"
+        " `budget.max_cost`, or than any call may here; `price_unknown`: its cost is limited, and"
+        " nobody knows its price"
+    ),
+    "401": "No or wrong credential",
+    "403": (
+        "`model_not_allowed`, or `foreign_project` and `foreign_user`: `budget` names another's"
+        " than the credential is bound to"
+    ),
+    "404": "The model does not exist",
+    "408": "The body came too slowly",
+    "413": "The body is too large",
+    "429": (
+        "`budget_exceeded`: a hard budget has not enough left for the most that the call may cost;"
+        " `rate_limit_exceeded`: a limit is reached, here or at the provider; `queue_full`: too"
+        " much waits before it"
+    ),
+    "502": "The provider failed",
+    "503": (
+        "No worker, or the bus is away; `budget_unavailable`: whether a hard budget has enough left"
+        " cannot be said now"
+    ),
+    "504": "The provider or the call took too long",
+}
+
+_LEAST = "Where several limits apply, of the one with the least left; not there without any"
+
+
+def _rates(of: str) -> dict[str, Any]:
+    name = of.capitalize()
+    return {
+        f"X-RateLimit-Limit-{name}": _header(f"The limit of {of}. {_LEAST}"),
+        f"X-RateLimit-Remaining-{name}": _header(f"How many {of} of that limit are left"),
+        f"X-RateLimit-Reset-{name}": _header("When all of it is there again: Unix time, seconds"),
+    }
+
+
+RATES = {**_rates("requests"), **_rates("tokens")}
+_WAIT = {"Retry-After": _header("Seconds; there only where waiting helps")}
+REFUSED: dict[str, dict[str, Any]] = {
+    "429": {
+        **RATES,
+        **_WAIT,
+        "x-should-retry": _header(
+            "`false` where the same call again is of no use, as for a budget; SDKs obey it",
+            "string",
+        ),
+    },
+    "503": _WAIT,
+}
+"""Headers of a refusal, by its status."""
