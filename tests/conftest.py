@@ -9,14 +9,14 @@ import uvloop
 
 from compose.nats_server import NatsServer
 
-_ON_BOTH_LOOPS = ("test_connection.py", "test_publisher.py")
+_ON_BOTH_LOOPS = {"connection", "test_publisher.py"}
 
 
 def pytest_asyncio_loop_factories(
     item: pytest.Item,
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """What is written against transports is tested on both event loops, all else on one."""
-    if item.path.name in _ON_BOTH_LOOPS:
+    if _ON_BOTH_LOOPS.intersection(item.path.parts[-2:]):
         return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
     return {"asyncio": asyncio.new_event_loop}
 
