@@ -1,61 +1,21 @@
-"""A name becomes an ordered plan of targets; a name that nobody knows becomes one clear error."""
+"""A name becomes an ordered plan of targets: which providers, which engines, at which prices."""
 
 from collections import Counter
-from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from ingress import models
 from ingress.routing import Router
-from schemas import subjects
 from schemas.call import Target, Timeouts
 from schemas.catalog import MOCK_PRICE, Catalog
 from schemas.config import Config, ModelConfig, ProviderConfig, TargetConfig
 from schemas.errors import ModelNotFound
 from schemas.ids import Clock
-
-NOON = int(datetime(2026, 11, 21, 12, tzinfo=UTC).timestamp()) * 1_000_000_000
-CATALOG = Catalog.load(Clock(now_ns=lambda: NOON))
-MOCK = ProviderConfig(dialect="mock")
-KEYED = {
-    "openai": ProviderConfig(base_url="https://api.openai.com/v1", api_key="k"),
-    "azure": ProviderConfig(base_url="https://x.openai.azure.com/openai/v1", api_key="k"),
-    "anthropic": ProviderConfig(base_url="https://api.anthropic.com/v1", api_key="k"),
-    "openrouter": ProviderConfig(base_url="https://openrouter.ai/api/v1", api_key="k"),
-    "local": ProviderConfig(base_url="http://127.0.0.1:8001/v1"),
-}
-
-
-def router(
-    *providers: str,
-    models: dict[str, ModelConfig] | None = None,
-    clock: Clock | None = None,
-    **settings: Any,
-) -> Router:
-    usable = {"mock": MOCK, **{name: KEYED[name] for name in providers}}
-    config = Config(providers=usable, models=models or {}, **settings)
-    return Router(config, CATALOG, clock or Clock(now_ns=lambda: NOON))
+from tests.routes import CATALOG, KEYED, MOCK, NOON, refused, router
 
 
 def places(plan: tuple[Target, ...]) -> list[str]:
     return [f"{target.provider}/{target.engine}" for target in plan]
-
-
-def refused(routes: Router, name: str) -> str:
-    with pytest.raises(ModelNotFound) as caught:
-        routes.plan(name)
-    info = caught.value.info
-    assert (info.status, info.type) == (404, "invalid_request_error")
-    assert (info.code, info.param) == ("model_not_found", "model")
-    return info.message
-
-
-def everything(*names: str) -> bool:
-    return True
 
 
 OF_CLIENTS = ProviderConfig(base_url="https://api.openai.com/v1", client_keys="required")
@@ -235,80 +195,6 @@ def test_with_mock_all_every_known_name_is_answered_by_the_mock_at_its_real_pric
     assert "does not exist" in refused(routes, "no-such-model")
 
 
-def test_an_unknown_name_is_refused_as_document_003_words_it() -> None:
-    message = refused(router("openai"), "invalid-model")
-    assert message == "The model 'invalid-model' does not exist"
-
-
-@pytest.mark.parametrize(
-    ("name", "remedy"),
-    [
-        ("gpt-5-mini", "set OPENAI_API_KEY"),
-        ("openai/gpt-4o", "set OPENAI_API_KEY"),
-        ("claude-3-opus", "set ANTHROPIC_API_KEY, or set OPENROUTER_API_KEY"),
-        ("azure/mine", "set AZURE_OPENAI_API_KEY and AZURE_OPENAI_ENDPOINT"),
-        ("ollama/llama3", "set OLLAMA_BASE_URL"),
-        ("vitals", "set OPENAI_API_KEY"),
-        ("eu", "give provider azure-eu its key, or set OPENAI_API_KEY"),
-    ],
-)
-def test_a_name_without_a_key_says_what_to_set(name: str, remedy: str) -> None:
-    entries = {
-        "task": ModelConfig(provider="openai"),
-        "eu": ModelConfig(provider="azure-eu", fallbacks=("task",)),
-    }
-    routes = router(models=entries, defaults={"vitals": "task"})
-    message = refused(routes, name)
-    assert message == f"The model '{name}' is not available here: the operator can {remedy}"
-    assert routes.remedy(name) == remedy
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "",
-        " ",
-        "gpt-4o ",
-        "gpt-4o\n",
-        "gpt-4o\x00",
-        "a b",
-        "*",
-        ">",
-        "work.>",
-        "../../etc/passwd",
-        "openai/../secret",
-        "openai/",
-        "/gpt-4o",
-        "openai/gpt-4o\r\nX-Evil: 1",
-        "openai/gpt-4o?key=1",
-        "gpt-4o" * 2000,
-        "modèle",
-        "\ud800",
-    ],
-)
-@pytest.mark.parametrize("settings", [{}, {"mock_all": True}, {"default_provider": "local"}])
-def test_a_hostile_name_is_refused_in_one_short_line(name: str, settings: dict[str, Any]) -> None:
-    message = refused(router("openai", "local", **settings), name)
-    assert "does not exist" in message
-    assert message.isprintable()
-    assert len(message) < 1000
-
-
-@given(st.text(max_size=300) | st.from_regex(r"[a-z0-9]{1,8}[./:> *\n-]{1,3}[a-z0-9]{0,8}"))
-def test_any_name_gives_a_plan_in_configured_pools_or_the_one_error(name: str) -> None:
-    routes = router("openai", "local", default_provider="local")
-    pools = routes.config.pools()
-    try:
-        plan = routes.plan(name)
-    except ModelNotFound as error:
-        assert error.info.message.isprintable()
-    else:
-        assert plan
-        for target in plan:
-            assert target.pool in pools
-            assert subjects.work(target.pool, "interactive").count(".") == 2
-
-
 def test_the_default_provider_answers_plausible_names_that_nobody_knows() -> None:
     routes = router("local", default_provider="local")
     assert places(routes.plan("qwen2.5-coder:7b")) == ["local/qwen2.5-coder:7b"]
@@ -376,101 +262,3 @@ def test_passing_through_keeps_the_name_and_knows_its_price() -> None:
     assert "target" not in places(routes.plan("gpt-4o"))[0]
     with pytest.raises(ModelNotFound):
         routes.through("../admin")
-
-
-def test_a_key_sees_only_the_models_it_may_use() -> None:
-    routes = router("openai", "anthropic", defaults={"coding": "gpt-4o"})
-    listed = models.models(routes, lambda *names: any(name == "gpt-4o" for name in names))
-    assert [row["id"] for row in listed["data"]] == ["gpt-4o"]
-
-
-def test_the_list_of_models_has_the_shape_of_document_003() -> None:
-    listed = models.models(router("anthropic"), everything)
-    assert listed["object"] == "list"
-    row = next(row for row in listed["data"] if row["id"] == "claude-3.5-sonnet")
-    assert row == {
-        "id": "claude-3.5-sonnet",
-        "object": "model",
-        "created": 1729555200,
-        "owned_by": "anthropic",
-        "provider": "anthropic",
-        "display_name": "Claude 3.5 Sonnet",
-        "capabilities": {
-            "max_tokens": 8192,
-            "context_window": 200000,
-            "supports_vision": True,
-            "supports_function_calling": True,
-            "supports_streaming": True,
-            "cost_per_1k_input_tokens": 0.003,
-            "cost_per_1k_output_tokens": 0.015,
-            "avg_latency_ms": None,
-        },
-        "category": "reasoning",
-        "tier": "premium",
-        "available": True,
-    }
-
-
-def test_the_list_has_all_names_and_says_which_can_be_used() -> None:
-    entry = ModelConfig(provider="local", max_tokens=99)
-    routes = router("openai", "local", models={"mine": entry})
-    rows = {row["id"]: row for row in models.models(routes, everything)["data"]}
-    assert rows.keys() >= {"mine", "mock", "gpt-4o", "gpt-5-mini", "claude-3-opus"}
-    assert len(rows) == len(models.models(routes, everything)["data"])
-    assert {name: rows[name]["available"] for name in ("mine", "gpt-5-mini", "claude-3-opus")} == {
-        "mine": True,
-        "gpt-5-mini": True,
-        "claude-3-opus": False,
-    }
-    usable = models.models(routes, everything, only_available=True)["data"]
-    assert [row["id"] for row in usable] == [name for name, row in rows.items() if row["available"]]
-    for row in usable:
-        assert routes.plan(row["id"])
-    assert rows["gemini-1.5-pro"]["provider"] == "google"
-
-
-def test_what_is_not_known_of_a_model_is_null() -> None:
-    routes = router("local", models={"mine": ModelConfig(provider="local", max_tokens=99)})
-    row = models.model(routes, "mine")
-    assert row["capabilities"] == {
-        "max_tokens": 99,
-        "context_window": None,
-        "supports_vision": None,
-        "supports_function_calling": None,
-        "supports_streaming": None,
-        "cost_per_1k_input_tokens": None,
-        "cost_per_1k_output_tokens": None,
-        "avg_latency_ms": None,
-    }
-    assert (row["created"], row["owned_by"], row["tier"]) == (0, "local", None)
-    assert msgspec.json.decode(msgspec.json.encode(row)) == row
-
-
-def test_one_model_is_shown_by_any_name_that_a_call_could_use() -> None:
-    routes = router("openai", defaults={"vitals": "gpt-4o"})
-    assert models.model(routes, "vitals")["capabilities"]["max_tokens"] == 16384
-    assert models.model(routes, "openai/gpt-4o")["available"] is True
-    assert models.model(routes, "claude-3-opus")["available"] is False
-    with pytest.raises(ModelNotFound, match="The model 'nope' does not exist"):
-        models.model(routes, "nope")
-
-
-def test_the_configured_models_are_listed_as_document_001_writes_them() -> None:
-    entry = ModelConfig(
-        provider="openai", input_cost=0.0000025, output_cost=0.00001, max_tokens=8192, timeout=60
-    )
-    routes = router("openai", models={"gpt-4o": entry}, defaults={"vitals": "gpt-4o"})
-    listed = models.configured_models(routes)
-    assert listed["defaults"] == {"vitals": "gpt-4o"}
-    assert [row["id"] for row in listed["models"]] == ["gpt-4o", "mock"]
-    assert listed["models"][0] == {
-        "id": "gpt-4o",
-        "provider": "openai",
-        "engine": "gpt-4o",
-        "input_cost": 0.0000025,
-        "output_cost": 0.00001,
-        "max_tokens": 8192,
-        "timeout": 60,
-        "fallbacks": [],
-        "available": True,
-    }
