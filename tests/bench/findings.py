@@ -5,6 +5,7 @@ from typing import Literal
 
 import msgspec
 
+from tests.bench.admission import Admission
 from tests.bench.budgets import Decisions
 from tests.bench.keys import Keys
 from tests.bench.loads import Outcome
@@ -46,6 +47,7 @@ class Findings(msgspec.Struct):
     idle: Idle | None = None
     soak: list[Sample] = msgspec.field(default_factory=list[Sample])
     keys: Keys | None = None
+    admission: Admission | None = None
     budgets: list[Decisions] = msgspec.field(default_factory=list[Decisions])
     rates: list[Admitted] = msgspec.field(default_factory=list[Admitted])
     runs: list[Run] = msgspec.field(default_factory=list[Run])
@@ -109,6 +111,7 @@ def figures(found: Findings) -> list[Figure]:
         _figure("memory growth over the soak", "%", 5, 2, [growth(found)]),
         _figure("start to first answer", "s", 5, 3, found.starts),
         *_of_keys(found.keys),
+        *_of_admission(found.admission),
         *[figure for decisions in found.budgets for figure in _of_budgets(decisions)],
         *[figure for admitted in found.rates for figure in _of_rates(admitted)],
         _figure("replies wrong, lost or reordered", "", 0, 0, [_faults(found)]),
@@ -126,6 +129,18 @@ def _of_keys(keys: Keys | None) -> list[Figure]:
         _figure(f"{many}: CPU of the same look-up again", "µs", 10, 3, [keys.warm_ns / 1e3]),
         _figure("a revoked key refused by four ingresses", "ms", 1000, 500, keys.revoked_ms),
     ]
+
+
+def _of_admission(found: Admission | None) -> list[Figure]:
+    if found is None:
+        return []
+    half = found.times.p50 * 1e3 if found.times is not None else None
+    return [
+        _figure("admission with a key, a budget and a limit: CPU", "µs", 150, 50,
+                [found.guarded_ns / 1e3]),
+        _figure("admission with a key alone: CPU", "µs", 150, 50, [found.plain_ns / 1e3]),
+        _figure("admission with a key, a budget and a limit: time p50", "µs", 150, 50, [half]),
+    ]  # fmt: skip
 
 
 def _of_budgets(found: Decisions) -> list[Figure]:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.bench import meter, services, upstream, wire
+from tests.bench.admission import Admission
 from tests.bench.budgets import Decisions
 from tests.bench.client import Generator
 from tests.bench.findings import Figure, Findings, figures
@@ -324,6 +325,13 @@ def test_figures_are_added_time_and_the_counted_roles_only() -> None:
     assert _figure(found, "unary1: added p50").measured == pytest.approx(2.0)
     assert _figure(found, "stream16: CPU").verdict == "not measured"
     assert _figure(found, "replies wrong").verdict == "MISSED"
+
+
+def test_an_admission_is_judged_as_a_whole() -> None:
+    found = Findings("nexus", {}, admission=Admission(9_000, 160_000, spread([40_000] * 10)))
+    whole, alone, took = (one for one in figures(found) if one.name.startswith("admission"))
+    assert (whole.measured, whole.verdict) == (160.0, "MISSED")
+    assert (alone.verdict, took.verdict) == ("stretch", "stretch")
 
 
 def test_of_decisions_on_budgets_more_are_better() -> None:
