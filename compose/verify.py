@@ -4,7 +4,7 @@ All three are looked at as of one sequence of the ledger. Differences are told, 
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import click
@@ -68,13 +68,16 @@ class Report(msgspec.Struct, frozen=True):
 
 
 class Facts(NamedTuple):
-    """What each of the three says; None is one that did not answer, for the reason in `away`."""
+    """What each of the three says; None is one that did not answer, for the reason in `away`.
+
+    `governed` is nano-dollars by account, all at `seq`.
+    """
 
     seq: int
     tally: Tally
     totals: Totals | None
     spent: Sequence[Spent]
-    states: States | None
+    governed: Mapping[str, int]
     away: Sequence[str]
 
 
@@ -119,9 +122,7 @@ def compare(facts: Facts, now_ns: int) -> Report:
 
 def _accounts(facts: Facts) -> list[Account]:
     stored = {one.account: one for one in facts.spent}
-    states = facts.states.budgets if facts.states else ()
-    known = {state.account: state.spent_nano for state in states}
-    spent = facts.tally.spent
+    known, spent = facts.governed, facts.tally.spent
     return [
         _account(name, spent[name], stored.get(name), known.get(name), facts.totals is not None)
         for name in sorted({*spent, *stored, *known})
@@ -174,11 +175,14 @@ async def _gather(bus: BusConfig, patience: float, clock: Clock) -> Facts:
     connection = await Connection.connect(bus, name=OPERATOR, on_fatal=_to_be_raised)
     try:
         away: list[str] = []
-        states = await _states(connection)
-        if states is None:
+        pages = await _pages(connection)
+        if pages is None:
             away.append("the governor does not answer, so it was not compared")
-        seq = states.seq if states else await last_sequence(connection)
-        tally = await read_tally(connection, seq)
+        seq = pages[-1].seq if pages else await last_sequence(connection)
+        tally, above = await _read_beside(connection, pages or ())
+        tally = await read_tally(connection, seq, tally)
+        # What an account was charged behind its page is what the ledger says.
+        governed = {account: tally.spent[account] + nano for account, nano in above.items()}
         totals: Totals | None = None
         spent: list[Spent] = []
         try:
@@ -187,19 +191,41 @@ async def _gather(bus: BusConfig, patience: float, clock: Clock) -> Facts:
         except NexusError as error:
             away.append(f"the database was not compared: {error.info.message}")
             totals = None
-        return Facts(seq, tally, totals, spent, states, away)
+        return Facts(seq, tally, totals, spent, governed, away)
     finally:
         await connection.close()
 
 
-async def _states(connection: Connection) -> States | None:
-    try:
-        answer = await connection.request(
-            subjects.GOVERNOR_BUDGETS, encode(StateAsk()), timeout=_GOVERNOR_SECONDS
-        )
-    except (NoResponders, RequestTimeout):
-        return None
-    return decode_states(answer.data)
+async def _pages(connection: Connection) -> list[States] | None:
+    """All budgets as the governor tells them, each page as of a sequence of its own; None if it
+    does not."""
+    pages: list[States] = []
+    after: str | None = ""
+    while after is not None:
+        try:
+            answer = await connection.request(
+                subjects.GOVERNOR_BUDGETS,
+                encode(StateAsk(after=after)),
+                timeout=_GOVERNOR_SECONDS,
+            )
+        except (NoResponders, RequestTimeout):
+            return None
+        pages.append(decode_states(answer.data))
+        after = pages[-1].next
+    return pages
+
+
+async def _read_beside(
+    connection: Connection, pages: Sequence[States]
+) -> tuple[Tally, dict[str, int]]:
+    """How far the governor is above (or below zero) the ledger in each account, at its page's own
+    sequence; and the tally up to the last of them."""
+    tally, above = Tally(), dict[str, int]()
+    for page in pages:
+        tally = await read_tally(connection, page.seq, tally)
+        for state in page.budgets:
+            above[state.account] = state.spent_nano - tally.spent[state.account]
+    return tally, above
 
 
 async def _totals(connection: Connection, seq: int, patience: float, clock: Clock) -> Totals:

@@ -89,10 +89,13 @@ class Tally:
                 self.spent[account] += event.cost_nano or 0
 
 
-async def read_tally(connection: Connection, through: int) -> Tally:
-    """The tally of all that the ledger holds up to a sequence. Raises reader.Unreadable."""
-    tally = Tally()
-    from_seq = 1
+async def read_tally(connection: Connection, through: int, tally: Tally | None = None) -> Tally:
+    """The tally of all that the ledger holds up to a sequence; one that was begun goes on.
+
+    Raises reader.Unreadable.
+    """
+    tally = tally or Tally()
+    from_seq = tally.last + 1
     while from_seq <= through:
         records = await read_subject(
             connection,

@@ -147,9 +147,11 @@ class Reset(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class StateAsk(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How budgets stand: those of these names, all where there are none."""
+    """How budgets stand: those of these names; where there are none all, those behind `after` in
+    the order of their names, as many as one answer holds."""
 
     budgets: tuple[str, ...] = ()
+    after: str = ""
 
 
 class BudgetState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -168,10 +170,11 @@ class BudgetState(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class States(msgspec.Struct, frozen=True):
-    """Budgets as of one ledger sequence."""
+    """Budgets as of one ledger sequence; they go on behind `next` where that is set."""
 
     seq: int
     budgets: tuple[BudgetState, ...] = ()
+    next: str | None = None
 
 
 encode = msgspec.msgpack.Encoder().encode

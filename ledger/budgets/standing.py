@@ -1,9 +1,9 @@
 """How budgets stand, and how one begins anew."""
 
 import logging
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable
-from itertools import islice
 
 from ledger.budgets.desk import Desk
 from ledger.budgets.door import Reply
@@ -26,17 +26,25 @@ class Standing:
         self._desk = desk
         self._resets: deque[tuple[Reset, Reply]] = deque()
         self._done: dict[str, BudgetState] = {}
+        self._names: list[str] = []
 
     @property
     def waiting(self) -> bool:
         return bool(self._resets)
 
     def tell(self, ask: StateAsk, reply: Reply) -> None:
-        """The states of the budgets that are named; else of all, with each id that a `*` budget
-        has an account for, up to 3,000."""
-        names = ask.budgets or tuple(islice(self._all(), _MOST_STATES))
+        """The states of the budgets that are named; else of 3,000 at a time of all there were when
+        the first of them was asked for, with each id that a `*` budget has an account for."""
+        names, following = ask.budgets, None
+        if not names:
+            if not (ask.after and self._names):
+                self._names = sorted(self._all())
+            first = bisect_right(self._names, ask.after)
+            names = tuple(self._names[first : first + _MOST_STATES])
+            following = names[-1] if first + len(names) < len(self._names) else None
         states = (self._state(name) for name in names)
-        reply(States(self._desk.book.seq, tuple(one for one in states if one is not None)))
+        known = tuple(one for one in states if one is not None)
+        reply(States(self._desk.book.seq, known, following))
 
     def reset(self, reset: Reset, reply: Reply) -> None:
         """Take it for the next turn."""

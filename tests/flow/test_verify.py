@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from compose.nats_server import NatsServer
+from ledger.budgets.messages import StateAsk, States, decode_states, encode
+from schemas import subjects
 from schemas.access import Budget
 from schemas.config import BusConfig, Config
 from schemas.event import Event
@@ -131,6 +133,42 @@ async def test_all_that_agree_are_told_to_be_equal_to_the_nano_dollar(
         assert table.code == 0
         assert "Everything is equal." in table.out
         assert SHOP in table.out
+
+
+async def test_more_budgets_than_one_answer_holds_are_all_compared(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    accounts = [f"user:u{number}:total@all.0" for number in range(3_500)]
+    every = Budget(scope="user", id="*", period="total", limit_nano=10**9)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(governing(nats_server))
+        await projecting(stack, analytics(nats_server, tmp_path / "data"))
+        await append(nats_server, budget_set(every, event_id=new_id()))
+        for first in range(0, 3_500, 100):
+            named = tuple(accounts[first : first + 100])
+            call = f"call-{first}"
+            end = complete(call, event_id=new_id(), accounts=named, cost_nano=1 + first)
+            await append(nats_server, start(call, event_id=new_id(), accounts=named), end)
+        bus = await stack.enter_async_context(bus_at(nats_server.url))
+        pages = [await states(bus, "")]
+        while (after := pages[-1].next) is not None:
+            pages.append(await states(bus, after))
+        assert [len(page.budgets) for page in pages] == [3_000, 501]
+        names = [state.budget for page in pages for state in page.budgets]
+        assert len(set(names)) == 3_501
+        result = await verify(tmp_path, "--json", NEXUS_NATS_URL=nats_server.url)
+        assert (result.code, result.report["differences"]) == (0, [])
+        told = {one["account"]: one["governor_nano"] for one in result.report["accounts"]}
+        assert [told[account] for account in accounts] == [
+            1 + number // 100 * 100 for number in range(3_500)
+        ]
+
+
+async def states(bus: Bus, after: str) -> States:
+    answer = await bus.connection.request(
+        subjects.GOVERNOR_BUDGETS, encode(StateAsk(after=after)), timeout=10
+    )
+    return decode_states(answer.data)
 
 
 async def test_a_wrong_rollup_is_told_and_left_as_it_is(

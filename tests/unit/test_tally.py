@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from analytics.accounts import Spent, Totals
 from compose.verify import Facts, compare
-from ledger.budgets.messages import BudgetState, States
 from ledger.reader import Stored
 from ledger.tally import Tally
 from schemas.event import Event
@@ -102,16 +101,10 @@ def facts(tally: Tally, **changes: Any) -> Facts:
             tally.last, tally.last, rows=tally.records, sequences=tally.records, highest=tally.last
         ),
         "spent": [Spent(SHOP, 7, 7)],
-        "states": States(tally.last, (state(7),)),
+        "governed": {SHOP: 7},
         "away": (),
     }
     return Facts(**{**known, **changes})
-
-
-def state(spent_nano: int) -> BudgetState:
-    return BudgetState(
-        "project:shop:month", SHOP, "project", "shop", "month", 9, spent_nano, 0, True
-    )
 
 
 def charged() -> Tally:
@@ -128,7 +121,7 @@ def test_each_of_the_books_is_compared_with_the_ledger() -> None:
         {"spent": [Spent(SHOP, 8, 7)]},
         {"spent": [Spent(SHOP, 7, 8)]},
         {"spent": []},
-        {"states": States(1, (state(6),))},
+        {"governed": {SHOP: 6}},
         {"spent": [Spent(SHOP, 7, 7), Spent(ANA, 0, 1)]},
     ]
     for changes in wrong:
@@ -140,7 +133,7 @@ def test_each_of_the_books_is_compared_with_the_ledger() -> None:
 
 def test_an_account_that_nobody_spent_from_needs_no_row() -> None:
     tally = tallied(complete("c"))
-    none: dict[str, Any] = {"spent": [], "states": States(1, (state(0),))}
+    none: dict[str, Any] = {"spent": [], "governed": {SHOP: 0}}
     assert compare(facts(tally, **none), NOON).equal
 
 
@@ -156,7 +149,7 @@ def test_sequences_that_differ_are_told() -> None:
 
 
 def test_who_did_not_answer_is_told_and_compared_with_nobody() -> None:
-    report = compare(facts(charged(), totals=None, spent=[], states=None, away=["away"]), NOON)
+    report = compare(facts(charged(), totals=None, spent=[], governed={}, away=["away"]), NOON)
     assert report.differences == ["away"]
     (account,) = report.accounts
     assert (account.events_nano, account.governor_nano, account.equal) == (None, None, True)
