@@ -9,6 +9,7 @@ import msgspec
 from ledger import aside
 from ledger.aside import Aside
 from ledger.beats import Refusals
+from ledger.budgets import recent
 from ledger.budgets.alerts import Told
 from ledger.budgets.book_state import BookState
 from ledger.connection import Connection, Disconnected, NoResponders, RequestTimeout
@@ -34,8 +35,9 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
     The numbers hold every event up to `seq`; the open calls are known again once the events from
     `fold_from` on have been folded. `digest` is of the event at `seq`: another one there means
-    another ledger (a power cut may take its end, and new events take its place). `book` is packed;
-    where that is too long for one message, it lies in pieces at `book_aside`.
+    another ledger (a power cut may take its end, and new events take its place). `book` and `rates`
+    (what scopes used lately) are packed; where that is too long for one message, they lie in pieces
+    at `book_aside`, one behind the other: the last `rates_bytes` are the rates.
     """
 
     fold_from: int = 1
@@ -46,6 +48,8 @@ class Checkpoint(msgspec.Struct, frozen=True):
     alerts: Told = Told()
     book: bytes = b""
     book_aside: Aside | None = None
+    rates: bytes = b""
+    rates_bytes: int = 0
 
 
 def pack(book: BookState) -> bytes:
@@ -76,6 +80,7 @@ async def load(connection: Connection) -> Checkpoint:
         checkpoint = msgspec.json.decode(kept.data, type=Checkpoint)
         checkpoint = await _whole(connection, checkpoint)
         unpack(checkpoint.book)
+        recent.unpack(checkpoint.rates)
     except (msgspec.DecodeError, zlib.error) as error:
         log.warning("checkpoint not readable, folding from the start: %s", error)
         return Checkpoint()
@@ -94,7 +99,10 @@ async def _whole(connection: Connection, checkpoint: Checkpoint) -> Checkpoint:
     if packed is None:
         log.warning("checkpoint not complete, folding from the start")
         return Checkpoint()
-    return msgspec.structs.replace(checkpoint, book=packed, book_aside=None)
+    end = len(packed) - checkpoint.rates_bytes
+    return msgspec.structs.replace(
+        checkpoint, book=packed[:end], rates=packed[end:], book_aside=None
+    )
 
 
 async def save(publisher: Publisher, checkpoint: Checkpoint, clock: Clock) -> Aside | None:
@@ -103,9 +111,13 @@ async def save(publisher: Publisher, checkpoint: Checkpoint, clock: Clock) -> As
     Raises publisher.Unresolved, publisher.Refused, and ValueError where it is longer than a message
     may be.
     """
-    if len(checkpoint.book) > _LONGEST_BOOK:
-        lies = await aside.put(publisher, _OF, clock.new_token(), checkpoint.book)
-        checkpoint = msgspec.structs.replace(checkpoint, book=b"", book_aside=lies)
+    rates_bytes = len(checkpoint.rates)
+    if len(checkpoint.book) + rates_bytes > _LONGEST_BOOK:
+        packed = checkpoint.book + checkpoint.rates
+        lies = await aside.put(publisher, _OF, clock.new_token(), packed)
+        checkpoint = msgspec.structs.replace(
+            checkpoint, book=b"", book_aside=lies, rates=b"", rates_bytes=rates_bytes
+        )
     await publisher.publish(
         _SUBJECT,
         msgspec.json.encode(checkpoint),

@@ -8,9 +8,11 @@ from itertools import count
 
 import msgspec
 
+from ledger.budgets import recent
 from ledger.budgets.alerts import Alerts
 from ledger.budgets.book import Book
 from ledger.budgets.once import KEPT_SECONDS
+from ledger.budgets.recent import Recent
 from ledger.checkpoint import Checkpoint, digest_of, pack, unpack
 from ledger.health import Health
 from ledger.open_calls import OpenCalls
@@ -38,6 +40,7 @@ class Fold:
         self.telemetry = Telemetry(checkpoint.numbers)
         self.book = Book.restore(unpack(checkpoint.book), kept)
         self.alerts = Alerts(checkpoint.alerts)
+        self.recent = Recent(recent.unpack(checkpoint.rates))
         self.on_event: Callable[[LedgerEvent], None] | None = None
         self._start = checkpoint
         self._last = Stored(seq=checkpoint.fold_from - 1, subject="", data=b"")
@@ -87,6 +90,7 @@ class Fold:
         self.telemetry.fold(event, is_end)
         if counts:
             self.alerts.fold(event, start)
+        self.recent.fold(event, start)
         if self.on_event is not None:
             self.on_event(event)
 
@@ -109,6 +113,7 @@ class Fold:
             numbers=self.telemetry.snapshot(),
             book=pack(self.book.snapshot()),
             alerts=self.alerts.snapshot(),
+            rates=recent.pack(self.recent.snapshot()),
         )
 
 

@@ -9,6 +9,7 @@ from ledger.access.feed import Feed
 from ledger.access.registry import Registry
 from ledger.access.snapshot import Snapshots
 from ledger.budgets.desk import RECALLED_WITHIN, Desk
+from ledger.budgets.legacy import Legacy
 from ledger.budgets.lessor import Lessor
 from ledger.budgets.rates import Rates
 from ledger.budgets.recalls import Recalls
@@ -112,12 +113,14 @@ class Reign:
         return Snapshots(self._connection, self._publisher, self._registry, self._clock)
 
     def _desk(self, zone: str) -> Desk:
+        fold = self._governor.fold
+        legacy = Legacy(fold.recent, fold.open_calls, fold.seq, self._clock.now_ns())
         return Desk(
             connection=self._connection,
             ledger=self._ledger,
-            fold=self._governor.fold,
+            fold=fold,
             catalog=self._registry,
-            rates=Rates(),
+            rates=Rates(legacy),
             recalls=Recalls(self._connection, self._clock, RECALLED_WITHIN),
             clock=self._clock,
             zone=zone,

@@ -1,5 +1,6 @@
 """Which calls are open: a pure fold of starts and ends."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from schemas.events import LedgerEvent, RequestRejected, RequestStart, Terminal
@@ -29,6 +30,9 @@ class OpenCalls:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def __iter__(self) -> Iterator[OpenCall]:
+        return iter(self._open.values())
 
     def fold(self, seq: int, event: LedgerEvent) -> bool:
         """Take one event; False when it is a further end of a call that has ended already.

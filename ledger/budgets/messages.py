@@ -63,13 +63,15 @@ class Lease(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class RateLease(msgspec.Struct, frozen=True, omit_defaults=True):
     """What was granted out of a rate; unused, it ends at `until_ns`. `left` is what is still there
-    for others, `resets_ns` when the whole limit is there again."""
+    for others, `resets_ns` when the whole limit is there again. `reign` is whose governor's it is:
+    with another one all leases before it are gone, and nothing of them is to be given back."""
 
     rate: str
     amount: int
     until_ns: int
     left: int
     resets_ns: int
+    reign: int = 0
 
 
 class Shortage(msgspec.Struct, frozen=True, omit_defaults=True):

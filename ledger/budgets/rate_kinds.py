@@ -8,9 +8,11 @@ users' own time stamps show no window with more than its limit (and burst).
 
 from array import array
 from collections import deque
+from collections.abc import Callable
 from math import ceil
 from typing import Protocol
 
+from ledger.budgets.legacy import Legacy, WindowLegacy
 from ledger.budgets.messages import RateWant
 
 SECOND_NS = 1_000_000_000
@@ -29,6 +31,8 @@ _GRAINS = 100
 _SHARE_OF_WINDOW = 4
 _SHARE_OF_BURST = 2
 _SLOT_POLL = 0.01
+# The holder of what governors before this one have granted.
+_BEFORE = ""
 
 
 class Rate(Protocol):
@@ -64,21 +68,26 @@ class Rate(Protocol):
     def is_idle(self, now_ns: int) -> bool: ...
 
 
-def rate_for(want: RateWant) -> Rate:
-    """A fresh rate of which nothing was taken."""
+def rate_for(want: RateWant, legacy: Legacy | None, now_ns: int) -> Rate:
+    """A fresh rate of which nothing was taken, but for what is known from before."""
     if want.seconds <= 0:
-        return Slots(want)
-    return Bucket(want) if want.burst else Window(want)
+        return Slots(want, legacy.of_slots(want) if legacy is not None else _none)
+    if want.burst:
+        return Bucket(want)
+    return Window(want, legacy.of_window(want, now_ns) if legacy is not None else None)
 
 
 class Window:
     """At most `limit` in any `seconds`: a log of what was granted and not given back."""
 
-    def __init__(self, want: RateWant) -> None:
+    def __init__(self, want: RateWant, legacy: WindowLegacy | None = None) -> None:
         self._limit = int(want.limit)
         self._span_ns = int(want.seconds * SECOND_NS)
         self._total = 0
         self._logs: dict[str, _Log] = {}
+        self._legacy = legacy
+        for used_ns, amount in legacy.used if legacy is not None else ():
+            self._add(_BEFORE, used_ns + self._span_ns + CLOCKS_DIFFER_NS, amount)
 
     def adopt(self, want: RateWant, now_ns: int) -> bool:
         self._limit = int(want.limit)
@@ -86,18 +95,16 @@ class Window:
 
     def left(self, now_ns: int) -> int:
         self._expire(now_ns)
+        if self._legacy is not None:
+            self._inherit(self._legacy, now_ns)
         return self._limit - self._total
 
     def take(self, holder: str, need: int, like: int, now_ns: int) -> tuple[int, int]:
         amount = need + _shared(self.left(now_ns) - need, like, _SHARE_OF_WINDOW)
         until_ns = now_ns + self._lease_ns
-        log = self._logs.get(holder)
-        if log is None:
-            log = self._logs[holder] = _Log()
         counted_until_ns = until_ns + self._span_ns + CLOCKS_DIFFER_NS
         grain_ns = self._span_ns // _GRAINS if self._limit > _GRAINS else 1
-        log.add(-(-counted_until_ns // grain_ns) * grain_ns, amount)
-        self._total += amount
+        self._add(holder, -(-counted_until_ns // grain_ns) * grain_ns, amount)
         return amount, until_ns
 
     def give_back(self, holder: str, amount: int, now_ns: int) -> None:
@@ -134,6 +141,19 @@ class Window:
     def _lease_ns(self) -> int:
         return min(max(self._span_ns // 40, _SHORTEST_LEASE_NS), _LONGEST_LEASE_NS)
 
+    def _add(self, holder: str, until_ns: int, amount: int) -> None:
+        log = self._logs.get(holder)
+        if log is None:
+            log = self._logs[holder] = _Log()
+        log.add(until_ns, amount)
+        self._total += amount
+
+    def _inherit(self, legacy: WindowLegacy, now_ns: int) -> None:
+        before = self._logs.get(_BEFORE)
+        more = legacy.more(self._total - (before.total if before is not None else 0), now_ns)
+        if more:
+            self._add(_BEFORE, now_ns + self._span_ns + CLOCKS_DIFFER_NS, more)
+
     def _expire(self, now_ns: int) -> None:
         for holder, log in list(self._logs.items()):
             self._total -= log.expire(now_ns)
@@ -159,6 +179,10 @@ class _Log:
     @property
     def last_ns(self) -> int:
         return self._until[-1]
+
+    @property
+    def total(self) -> int:
+        return sum(self._amounts)
 
     def add(self, until_ns: int, amount: int) -> None:
         if self._until and self._until[-1] >= until_ns:
@@ -265,18 +289,22 @@ class Bucket:
 
 
 class Slots:
-    """At most `limit` at once: they belong to their holder until it gives them back or is gone."""
+    """At most `limit` at once: they belong to their holder until it gives them back or is gone.
 
-    def __init__(self, want: RateWant) -> None:
+    `before` counts those that somebody else granted and that are still in use.
+    """
+
+    def __init__(self, want: RateWant, before: Callable[[], int]) -> None:
         self._limit = int(want.limit)
         self._held: dict[str, int] = {}
+        self._before = before
 
     def adopt(self, want: RateWant, now_ns: int) -> bool:
         self._limit = int(want.limit)
         return want.seconds <= 0
 
     def left(self, now_ns: int) -> int:
-        return self._limit - sum(self._held.values())
+        return self._limit - sum(self._held.values()) - self._before()
 
     def take(self, holder: str, need: int, like: int, now_ns: int) -> tuple[int, int]:
         amount = need + _shared(self.left(now_ns) - need, like, 1)
@@ -299,7 +327,11 @@ class Slots:
         return now_ns
 
     def is_idle(self, now_ns: int) -> bool:
-        return not self._held
+        return not self._held and not self._before()
+
+
+def _none() -> int:
+    return 0
 
 
 def _shared(spare: int, like: int, share: int) -> int:

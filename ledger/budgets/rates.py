@@ -4,6 +4,9 @@ has been granted some of them. In memory only, without I/O; the time is an argum
 
 from collections.abc import Mapping
 
+from msgspec import structs
+
+from ledger.budgets.legacy import Legacy
 from ledger.budgets.messages import RateLease, RateShortage, RateWant
 from ledger.budgets.rate_kinds import Rate, rate_for
 
@@ -16,11 +19,14 @@ class Rates:
     """All rates that somebody asked for and that are not idle, by name.
 
     A name is `<scope>:<id>:<what>`. Ids may be invented by clients: past `most` rates of a scope,
-    the unknown ones of that scope share one rate for each `<what>`.
+    the unknown ones of that scope share one rate for each `<what>`. With a `legacy` they go on
+    where another governor left them; without, nothing was used before.
     """
 
-    def __init__(self, most: int = _MOST_OF_A_SCOPE) -> None:
+    def __init__(self, legacy: Legacy | None = None, most: int = _MOST_OF_A_SCOPE) -> None:
         self._most = most
+        self._legacy = legacy
+        self._holders: set[str] = set()
         self._scopes: dict[str, dict[str, Rate]] = {}
         self._swept_ns = 0
 
@@ -43,15 +49,20 @@ class Rates:
                     resets_ns=rate.resets_ns(now_ns),
                     wait=rate.wait(want.need, now_ns),
                 )
+        self._holders.add(holder)
         return tuple(
-            _lease(want, rate, holder, now_ns) for want, rate in zip(wants, rates, strict=True)
+            self._lease(want, rate, holder, now_ns) for want, rate in zip(wants, rates, strict=True)
         )
 
     def give_back(self, holder: str, slots: Mapping[str, int], now_ns: int) -> None:
         """What a holder did not use, by rate: slots of calls that ended, or requests and tokens.
 
         A negative amount was used beyond what was granted; it is taken even where nothing is left.
+        From a holder that was granted nothing here it is of what another governor granted: passed
+        over.
         """
+        if self._legacy is not None and holder not in self._holders:
+            return
         for name, amount in slots.items():
             rate = self._found(name)
             if rate is not None:
@@ -59,6 +70,7 @@ class Rates:
 
     def forget(self, holder: str, now_ns: int) -> None:
         """A holder is gone, and with it the slots it had."""
+        self._holders.discard(holder)
         for rates in self._scopes.values():
             for rate in rates.values():
                 rate.forget(holder, now_ns)
@@ -85,23 +97,24 @@ class Rates:
                 name = _overflow(name)
                 rate = rates.get(name)
         if rate is None or not rate.adopt(want, now_ns):
-            rate = rates[name] = rate_for(want)
+            fresh = want if name == want.rate else structs.replace(want, rate=name)
+            rate = rates[name] = rate_for(fresh, self._legacy, now_ns)
         return rate
+
+    def _lease(self, want: RateWant, rate: Rate, holder: str, now_ns: int) -> RateLease:
+        amount, until_ns = rate.take(holder, want.need, want.like, now_ns)
+        return RateLease(
+            rate=want.rate,
+            amount=amount,
+            until_ns=until_ns,
+            left=max(rate.left(now_ns), 0),
+            resets_ns=rate.resets_ns(now_ns),
+            reign=self._legacy.reign if self._legacy is not None else 0,
+        )
 
     def _found(self, name: str) -> Rate | None:
         rates = self._scopes.get(_scope(name), {})
         return rates.get(name) or rates.get(_overflow(name))
-
-
-def _lease(want: RateWant, rate: Rate, holder: str, now_ns: int) -> RateLease:
-    amount, until_ns = rate.take(holder, want.need, want.like, now_ns)
-    return RateLease(
-        rate=want.rate,
-        amount=amount,
-        until_ns=until_ns,
-        left=max(rate.left(now_ns), 0),
-        resets_ns=rate.resets_ns(now_ns),
-    )
 
 
 def _scope(name: str) -> str:
