@@ -4,7 +4,7 @@ used up, and the difference between the tokens that were estimated and those tha
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ingress.rate_pocket import Pockets
 from ledger.budgets.messages import Answer, RateLease, RateWant, Want
@@ -33,6 +33,13 @@ class Lender(Protocol):
     def give(self, amounts: Mapping[str, int], slots: Mapping[str, int] | None = None) -> None: ...
 
 
+class Term(NamedTuple):
+    """As whom this process has its leases, and of whose reign: with either they all end."""
+
+    holder: str
+    reign: int
+
+
 class Owed:
     """Collects for a moment, and gives back together. Slots go back at once: the client's next call
     may come to another process."""
@@ -41,7 +48,7 @@ class Owed:
         self._pockets = pockets
         self._lender = lender
         self._clock = clock
-        self._holder = lender.holder
+        self._term = Term(lender.holder, 0)
         self._amounts: dict[str, int] = {}
         self._slots: set[str] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -76,14 +83,21 @@ class Owed:
         if unused:
             self.add(rate, unused)
 
-    def follow(self) -> str:
-        """The holder now. What another one before it was granted, or owed, is gone with it."""
-        if self._lender.holder != self._holder:
-            self._holder = self._lender.holder
+    def follow(self) -> Term:
+        """The term now. What another holder before this one was granted, or owed, is gone."""
+        return self._begin(self._term._replace(holder=self._lender.holder))
+
+    def obey(self, reign: int) -> Term:
+        """A governor has granted something. What another before it granted, it does not know of."""
+        return self._begin(self._term._replace(reign=reign))
+
+    def _begin(self, term: Term) -> Term:
+        if term != self._term:
+            self._term = term
             self._amounts.clear()
             self._slots.clear()
             self._pockets.empty()
-        return self._holder
+        return term
 
     def _give_in(self, seconds: float) -> None:
         if self._timer is not None:

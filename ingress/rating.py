@@ -12,7 +12,7 @@ from collections import deque
 from ingress import rate_refusals
 from ingress.auth import Principal
 from ingress.limits import Applying, Rule
-from ingress.rate_owed import Lender, Owed
+from ingress.rate_owed import Lender, Owed, Term
 from ingress.rate_pocket import Pockets, needed
 from ledger.budgets.messages import Answer
 from schemas.call import Tenant
@@ -36,7 +36,7 @@ Headers = list[tuple[bytes, bytes]]
 class Passed:
     """A call that may begin; `headers` tell its client how much is left."""
 
-    __slots__ = ("_holder", "_rating", "_rules", "_tokens", "headers")
+    __slots__ = ("_rating", "_rules", "_term", "_tokens", "headers")
 
     def __init__(
         self,
@@ -44,13 +44,13 @@ class Passed:
         rating: "Rating | None" = None,
         rules: tuple[Rule, ...] = (),
         tokens: int = 0,
-        holder: str = "",
+        term: Term | None = None,
     ) -> None:
         self.headers = headers
         self._rating = rating
         self._rules = rules
         self._tokens = tokens
-        self._holder = holder
+        self._term = term
 
     def release(self, tokens: int | None) -> None:
         """The call is over and used so many tokens; None: nobody knows, the estimate stands.
@@ -58,7 +58,7 @@ class Passed:
         rating, self._rating = self._rating, None
         if rating is not None:
             used_more = 0 if tokens is None else tokens - self._tokens
-            rating.settle(self._rules, used_more, self._holder)
+            rating.settle(self._rules, used_more, self._term)
 
 
 _FREE = Passed([])
@@ -124,27 +124,30 @@ class Rating:
                 raise refusal
             line = self._begin_line(rules, principal.queue)
         elif line.silent:
-            return self._let_through(1)
+            return self._let_through()
         elif len(line.waiters) >= _LONGEST_LINE:
             raise rate_refusals.line_full(rules[0], self._shown(rules))
         return await self._wait(line, _Waiter(tokens, deadline_ns))
 
-    def settle(self, rules: tuple[Rule, ...], used_more: int, holder: str) -> None:
-        """A call that passed is over. Called by `Passed.release`."""
-        now_holder = self._owed.follow()
+    def settle(self, rules: tuple[Rule, ...], used_more: int, term: Term | None) -> None:
+        """A call that passed is over. Called by `Passed.release`. A governor knows of the calls
+        that another one let pass by the ledger."""
+        now = self._owed.follow()
+        if term is None or term.reign != now.reign:
+            return
         for rule in rules:
             if rule.what == "tokens" and used_more:
                 self._owed.add(rule.rate, -used_more)
-            elif rule.what == "calls" and holder == now_holder:
+            elif rule.what == "calls" and term == now:
                 self._owed.add_slot(rule.rate)
 
     def _take(self, rules: tuple[Rule, ...], tokens: int, now_ns: int) -> Passed | None:
-        holder = self._owed.follow()
+        term = self._owed.follow()
         if not self._pockets.take(rules, tokens, now_ns):
             return None
         shown = rate_refusals.headers(rules, self._pockets.by_rate)
         headers = [(name.lower().encode(), value.encode()) for name, value in shown.items()]
-        return Passed(headers, self, rules, tokens, holder)
+        return Passed(headers, self, rules, tokens, term)
 
     def _refusal(
         self, rules: tuple[Rule, ...], tokens: int, now_ns: int, deadline_ns: int
@@ -253,6 +256,7 @@ class Rating:
         line.looked_twice = False
         in_time = True
         for lease in answer.rates:
+            self._owed.obey(lease.reign)
             self._owed.collect(lease.rate)
             pocket = self._pockets.of(lease.rate, now_ns)
             if pocket.put(lease, now_ns):
@@ -272,9 +276,9 @@ class Rating:
         waiting = [waiter for waiter in line.waiters if not waiter.passed.done()]
         line.waiters.clear()
         for waiter in waiting:
-            waiter.passed.set_result(self._let_through(len(waiting)))
+            waiter.passed.set_result(self._let_through())
 
-    def _let_through(self, count: int) -> Passed:
+    def _let_through(self) -> Passed:
         self.let_through += 1
         now = self._clock.monotonic()
         if now >= self._next_log:
