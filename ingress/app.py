@@ -191,7 +191,6 @@ async def run_ingress(
     blobs = Blobs(connection, publisher)
     replies = Replies(connection, clock.new_token(), config.limits.stream_buffer_bytes)
     canceller = Canceller(connection, ledger, replies, clock)
-    beats = Beats(connection, "ingress", clock, lambda: len(replies))
     secret = ServerSecret(config.secret)
     registry = Registry(configured(config))
     feed = Feed(connection, registry, clock)
@@ -202,6 +201,9 @@ async def run_ingress(
     budgeting = Budgeting(leases, config.budget_zone, clock, partial(_append, ledger))
     applying = Applying(config, registry)
     rating = Rating(applying, leases, clock)
+    beats = Beats(
+        connection, "ingress", clock, lambda: len(replies), lambda: rating.let_through
+    )
     ratios = Ratios()
     ratios.listen(connection)
     pools = Pools(connection, clock)

@@ -1,6 +1,7 @@
 """Signs of life: every process says on the bus how it fares; the governor adds up what it hears.
 
-What never reaches the ledger (a request refused for a wrong key, say) is counted here.
+What never reaches the ledger (a request refused for a wrong key, say, or that a call's rates were
+not asked) is counted here.
 """
 
 import asyncio
@@ -18,13 +19,16 @@ from schemas import subjects
 from schemas.ids import Clock
 
 EVERY = 2.0
+# Among the refusals, what is none: calls that passed because no governor answered for their rates.
+LET_THROUGH = "rate_let_through"
 _SILENT = 10.0
 _REMEMBERED = 1000
 _KINDS = 64
 
 
 class Beat(msgspec.Struct, frozen=True):
-    """One process at one moment; `refusals` counts errors by type since that process started."""
+    """One process at one moment; `refusals` counts errors by type since that process started, and
+    `LET_THROUGH`."""
 
     role: str
     id: str
@@ -37,7 +41,7 @@ class Beat(msgspec.Struct, frozen=True):
 class Beats:
     """The signs of life of this process: run `run()` as a task from start to end.
 
-    `in_flight` gives how many calls the process has in hand.
+    `in_flight` gives how many calls the process has in hand, `let_through` how many passed unasked.
     """
 
     def __init__(
@@ -46,11 +50,13 @@ class Beats:
         role: str,
         clock: Clock,
         in_flight: Callable[[], int] = lambda: 0,
+        let_through: Callable[[], int] = lambda: 0,
     ) -> None:
         self.id = clock.new_token()
         self._connection = connection
         self._role = role
         self._in_flight = in_flight
+        self._let_through = let_through
         self._refusals: Counter[str] = Counter()
 
     def count_refusal(self, error_type: str) -> None:
@@ -70,7 +76,10 @@ class Beats:
         """Beats that nobody can hear are not kept: the next one says all there is to say."""
         if not self._connection.connected:
             return
-        beat = measure(self._role, self.id, dict(self._refusals), self._in_flight())
+        counts = dict(self._refusals)
+        if let_through := self._let_through():
+            counts[LET_THROUGH] = let_through
+        beat = measure(self._role, self.id, counts, self._in_flight())
         try:
             self._connection.publish(subjects.GOVERNOR_BEAT, msgspec.json.encode(beat))
         except Disconnected:

@@ -17,7 +17,7 @@ from prometheus_client.core import (
     Metric,
 )
 
-from ledger.beats import Processes
+from ledger.beats import LET_THROUGH, Processes
 from ledger.telemetry import BUCKETS, OUTCOMES, Durations, Labels, Telemetry
 from schemas.money import NANO
 
@@ -63,7 +63,8 @@ class Exposition:
         """Errors of calls, and those that were refused before they were calls."""
         errors: dict[Labels, float] = dict(self._telemetry.errors.values)
         for kind, count in self._processes.refusals().total.items():
-            errors[kind, ""] = errors.get((kind, ""), 0) + count
+            if kind != LET_THROUGH:
+                errors[kind, ""] = errors.get((kind, ""), 0) + count
         return errors
 
     def _dollars(self) -> dict[Labels, float]:
@@ -100,6 +101,12 @@ class Exposition:
         )
         yield _counter(
             "nexus_ai_errors_total", "Calls that failed or were refused.", _ERROR, self._errors()
+        )
+        yield _counter(
+            "nexus_ai_rate_let_through_total",
+            "Calls that passed their rates unasked because no governor answered.",
+            (),
+            {(): self._processes.refusals().total.get(LET_THROUGH, 0)},
         )
         yield _counter("nexus_ai_cache_hits_total", "Calls answered from the cache.", (), {})
         yield _counter("nexus_ai_cost_usd_total", "What calls cost.", _PER_MODEL, self._dollars())
