@@ -7,12 +7,21 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from ingress.admin.mistakes import mistake
 from ingress.routing import shown
 from schemas.access import BudgetScope, Id, recorded
 from schemas.errors import InvalidRequest
+from schemas.mistakes import Words, mistake
 
 T = TypeVar("T", bound=msgspec.Struct)
+
+_WORDS = Words(
+    field="field",
+    object="an object",
+    moment="a time with its zone, like 2027-01-31T12:00:00Z",
+    id="without line breaks, that neither begins nor ends with a space",
+    name="without line breaks or other control characters",
+    entry_name="the name of an entry: expected text",
+)
 
 GivenId = Annotated[Id, msgspec.Meta(min_length=1)]
 
@@ -73,5 +82,5 @@ def _converted(fields: dict[str, Any], kind: type[T]) -> T:
     try:
         return msgspec.convert(said, kind)
     except msgspec.ValidationError as error:
-        wrong = mistake(error, kind)
-        raise invalid(".".join(map(shown, wrong.path)), wrong.says) from error
+        wrong = mistake(error, kind, _WORDS)
+        raise invalid(".".join(map(shown, wrong.place)), wrong.says) from error
