@@ -1,6 +1,6 @@
 """The ingress role: every door of the HTTP surface, wired to the bus.
 
-The way of a call starts here: `ingress/chat.py` takes it to the work queue and relays its frames;
+The way of a call starts here: `ingress/calls.py` takes it to the work queue and relays its frames;
 `workers/run.py` is the other half.
 """
 
@@ -24,8 +24,10 @@ from ingress.auth import Authenticator
 from ingress.body import ClientLeft
 from ingress.budgeting import Budgeting
 from ingress.calibration import Ratios
+from ingress.calls import Gateway, ModelCalls
 from ingress.cancel import Canceller
-from ingress.chat import ChatCompletions, Gateway
+from ingress.dialects.embeddings import EMBEDDINGS
+from ingress.dialects.openai import CHAT
 from ingress.gate import Gate
 from ingress.governor_client import GovernorClient
 from ingress.lease_client import LeaseClient
@@ -58,6 +60,7 @@ log = logging.getLogger("nexus.ingress")
 
 PREFIXES = ("/v1", "/ai/v1", "/api/v1")
 CHAT_PATHS = [f"{prefix}/chat/completions" for prefix in PREFIXES]
+EMBEDDINGS_PATHS = [f"{prefix}/embeddings" for prefix in PREFIXES]
 PROXY_PATH = "/proxy/{model}"
 
 
@@ -80,9 +83,10 @@ def create_app(
         description=openapi.DESCRIPTION,
         redoc_url=None,
     )
-    chat = ChatCompletions(gateway)
-    for path in CHAT_PATHS:
-        app.router.routes.append(Route(path, chat, methods=["POST"]))
+    chat, embeddings = ModelCalls(gateway, CHAT), ModelCalls(gateway, EMBEDDINGS)
+    for paths, endpoint in ((CHAT_PATHS, chat), (EMBEDDINGS_PATHS, embeddings)):
+        for path in paths:
+            app.router.routes.append(Route(path, endpoint, methods=["POST"]))
     app.router.routes.append(Route("/proxy/{model:path}", chat, methods=["POST"]))
     app.include_router(catalog_routes.router(gateway.router, gateway.keys, PREFIXES))
     analytics = Analytics(connection)
@@ -201,9 +205,7 @@ async def run_ingress(
     budgeting = Budgeting(leases, config.budget_zone, clock, partial(_append, ledger))
     applying = Applying(config, registry)
     rating = Rating(applying, leases, clock)
-    beats = Beats(
-        connection, "ingress", clock, lambda: len(replies), lambda: rating.let_through
-    )
+    beats = Beats(connection, "ingress", clock, lambda: len(replies), lambda: rating.let_through)
     ratios = Ratios()
     ratios.listen(connection)
     pools = Pools(connection, clock)

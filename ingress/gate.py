@@ -26,9 +26,10 @@ from ingress.dialects import openai
 from ingress.estimates import bound_of_plan, estimate, output_limit
 from ingress.forwarding import forwarded
 from ingress.limits import Applying
-from ingress.measure import measure
+from ingress.measure import MEASURES
 from ingress.purse import Taken
 from ingress.rating import Passed, Rating
+from ingress.request import ModelRequest
 from ingress.routing import Router
 from ingress.tenancy import narrowed
 from ledger.access.registry import Registry
@@ -50,7 +51,7 @@ class Entered(NamedTuple):
     it has taken: a place in its rates, to be released at its end, and money."""
 
     call: Call
-    request: openai.ChatRequest
+    request: ModelRequest
     principal: Principal
     rated: Passed
     taken: Taken
@@ -60,7 +61,7 @@ class Worth(NamedTuple):
     """What a call may cost: `bound_nano` at most, `estimate_nano` probably, and about how many
     tokens; 0 where nobody asks."""
 
-    request: openai.ChatRequest
+    request: ModelRequest
     plan: tuple[Target, ...]
     tokens: int = 0
     prompt_estimate: int = 0
@@ -102,7 +103,7 @@ class Gate:
     async def enter(
         self,
         principal: Principal,
-        request: openai.ChatRequest,
+        request: ModelRequest,
         headers: Headers,
         call_id: str,
         received_ns: int,
@@ -148,6 +149,7 @@ class Gate:
             received_ns=received_ns,
             deadline_ns=deadline_ns,
             stream=request.stream,
+            operation=request.operation,
             body=worth.request.body,
             headers=forwarded(headers, self._keys),
             credentials=credentials,
@@ -162,7 +164,7 @@ class Gate:
 
     def _worth(
         self,
-        request: openai.ChatRequest,
+        request: ModelRequest,
         asked: CallBudget,
         plan: tuple[Target, ...],
         ours: tuple[Target, ...],
@@ -176,7 +178,7 @@ class Gate:
             return Worth(request, plan)
         is_strict = max_cost is not None or any(budget.hard_stop for budget in budgets)
         plan = priced(plan, request.model, self._config.pricing, is_strict)
-        size = measure(request.body)
+        size = MEASURES[request.operation](request.body)
         output = output_limit(size, request.model, plan, self._capacities, max_cost)
         if is_strict and size.max_tokens is None:
             request = openai.limited(request, output, plan[0].engine)

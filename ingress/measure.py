@@ -3,12 +3,13 @@
 Nothing here knows a model: what an image costs where is told by `ingress/estimates.py`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 from msgspec import Raw
 
+from ingress.request import Operation
 from schemas.errors import InvalidRequest
 
 # What no provider shows to a model, and what is counted in another way.
@@ -104,6 +105,11 @@ class _Tool(msgspec.Struct):
     type: Any = "function"
 
 
+class _Input(msgspec.Struct):
+    input: str | list[Any]
+
+
+_decode_input = msgspec.json.Decoder(_Input).decode
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_messages = msgspec.json.Decoder(list[dict[str, Any]]).decode
 _decode_tools = msgspec.json.Decoder(list[_Tool]).decode
@@ -233,6 +239,28 @@ def measure(body: bytes) -> Measure:
         choices=_number(fields.get("n")) or 1,
         max_tokens=max((limit for limit in limits if limit is not None), default=None),
     )
+
+
+def measure_input(body: bytes) -> Measure:
+    """The measure of a body whose `input` is to be embedded: texts, or numbers that are tokens
+    already. Nothing comes out but vectors."""
+    given = _decode_input(body).input
+    if isinstance(given, str):
+        return Measure(text_bytes=_utf8(given), messages=1, max_tokens=0)
+    texts = [one for one in given if isinstance(one, str)]
+    lists = [one for one in given if isinstance(one, list)]
+    numbers = len(given) - len(texts) - len(lists) + sum(map(len, lists))
+    return Measure(
+        text_bytes=sum(map(_utf8, texts)) + numbers * _BYTES_PER_TOKEN,
+        messages=len(texts) + len(lists) or 1,
+        max_tokens=0,
+    )
+
+
+MEASURES: Mapping[Operation, Callable[[bytes], Measure]] = {
+    "chat": measure,
+    "embeddings": measure_input,
+}
 
 
 def _number(raw: Raw | None) -> int | None:

@@ -9,7 +9,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
-from ingress.call_budget import BudgetBlock, CallBudget
+from ingress.call_budget import BudgetBlock
+from ingress.json_body import read_json, without_fields
+from ingress.request import Dialect, Include, ModelRequest
 from schemas.errors import InvalidRequest
 from schemas.frames import Chunk, Finish, Timings
 from schemas.money import usd
@@ -18,9 +20,7 @@ from schemas.usage import Cost, Usage
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
 
-_EXTENSIONS = ("response", "routing", "budget")
-_PARAM = re.compile(r"at `\$\.?([^`]*)`")
-_UNKNOWN_FIELD = re.compile(r"unknown field `([^`]*)`")
+EXTENSIONS = frozenset({"response", "routing", "budget"})
 # OpenAI's models that think refuse `max_tokens`.
 _COMPLETION_LIMIT = re.compile(r"(^|/)(o\d|gpt-([5-9]|\d\d))")
 
@@ -31,15 +31,6 @@ class _Message(msgspec.Struct):
 
 class _StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
-
-
-class Include(msgspec.Struct, frozen=True):
-    """The `response` block: which extensions the answer carries."""
-
-    include_usage: bool = True
-    include_cost: bool = True
-    include_latency: bool = True
-    include_model_info: bool = False
 
 
 _Penalty = Annotated[float, Meta(ge=-2.0, le=2.0)]
@@ -63,48 +54,17 @@ class _Body(msgspec.Struct):
     user: Any = None
 
 
-class ChatRequest(msgspec.Struct, frozen=True):
-    """What the gateway needs to know of a request; `body` is what the provider will be sent.
-
-    `end_user` is OpenAI's `user` as the client wrote it.
-    """
-
-    model: str
-    stream: bool
-    usage_chunk: bool
-    include: Include
-    body: bytes
-    budget: CallBudget | None = None
-    end_user: str = ""
-
-
 _decode_body = msgspec.json.Decoder(_Body).decode
 _object: msgspec.json.Decoder[dict[str, Raw]] = msgspec.json.Decoder(dict[str, Raw])
 _encode = msgspec.json.Encoder().encode
 
 
-def parse(body: bytes, model: str | None = None) -> ChatRequest:
+def parse(body: bytes, model: str | None = None) -> ModelRequest:
     """A request from its JSON; `model` is that of the path where the path names one.
 
     Raises InvalidRequest with the offending `param` for anything a provider could not be asked.
     """
-    try:
-        if not body.isascii():
-            body.decode("utf-8")
-        asked = _decode_body(body)
-    except UnicodeDecodeError as error:
-        raise InvalidRequest(
-            f"The body is not valid UTF-8 (byte {error.start}).", code="invalid_encoding"
-        ) from error
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(
-            f"{_readable(str(error))}.", param=_param(str(error)), code="invalid_value"
-        ) from error
-    except (msgspec.DecodeError, RecursionError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise InvalidRequest(
-            f"The body is not valid JSON: {reason}", code="invalid_json"
-        ) from error
+    asked = read_json(_decode_body, body)
     name = model if model is not None else asked.model
     if name is UNSET or not name:
         raise InvalidRequest(
@@ -119,8 +79,8 @@ def parse(body: bytes, model: str | None = None) -> ChatRequest:
             code="missing_messages",
         )
     if asked.response is not UNSET or asked.routing is not UNSET or asked.budget is not UNSET:
-        body = _without_extensions(body)
-    return ChatRequest(
+        body = without_fields(body, EXTENSIONS)
+    return ModelRequest(
         model=name,
         stream=bool(asked.stream),
         usage_chunk=bool(asked.stream_options and asked.stream_options.include_usage),
@@ -131,7 +91,7 @@ def parse(body: bytes, model: str | None = None) -> ChatRequest:
     )
 
 
-def limited(request: ChatRequest, output: int, engine: str) -> ChatRequest:
+def limited(request: ModelRequest, output: int, engine: str) -> ModelRequest:
     """The request with a limit of output tokens, in the words that the engine understands; for one
     that came without."""
     fields = _object.decode(request.body)
@@ -142,31 +102,10 @@ def limited(request: ChatRequest, output: int, engine: str) -> ChatRequest:
     return msgspec.structs.replace(request, body=_encode(fields))
 
 
-def _without_extensions(body: bytes) -> bytes:
-    fields = _object.decode(body)
-    return _encode({name: raw for name, raw in fields.items() if name not in _EXTENSIONS})
-
-
-def _param(message: str) -> str | None:
-    found = _PARAM.search(message)
-    if found is None:
-        return None
-    path = found.group(1).split("[")[0]
-    if path.startswith("budget"):
-        unknown = _UNKNOWN_FIELD.search(message)
-        return f"{path}.{unknown.group(1)}" if unknown else path
-    return path.split(".")[0] or None
-
-
-def _readable(message: str) -> str:
-    what, at, where = message.partition(" - at `$")
-    return f"{what} at '{where.strip('.`')}'" if at and where != "`" else what
-
-
 def answer(finish: Finish, body: bytes, include: Include) -> bytes:
     """The JSON of a whole answer: the provider's, with `cost` and `latency` beside it."""
     fields: dict[str, Any] = dict(_object.decode(body))
-    _extend(fields, finish, include)
+    extend(fields, finish, include)
     return _encode(fields)
 
 
@@ -175,12 +114,12 @@ def chunks(frame: Chunk) -> bytes:
     return b"".join([b"data: %b\n\n" % part for part in frame.parts])
 
 
-def last_chunks(finish: Finish, body: bytes, request: ChatRequest, call_id: str) -> bytes:
+def last_chunks(finish: Finish, body: bytes, request: ModelRequest, call_id: str) -> bytes:
     """The end of a stream: the held back chunk with the extensions, usage if asked, `[DONE]`."""
     events = []
     if body:
         fields: dict[str, Any] = dict(_object.decode(body))
-        _extend(fields, finish, request.include)
+        extend(fields, finish, request.include)
         events.append(b"data: %b\n\n" % _encode(fields))
     if request.usage_chunk:
         usage = {
@@ -197,7 +136,8 @@ def last_chunks(finish: Finish, body: bytes, request: ChatRequest, call_id: str)
     return b"".join(events)
 
 
-def _extend(fields: dict[str, Any], finish: Finish, include: Include) -> None:
+def extend(fields: dict[str, Any], finish: Finish, include: Include) -> None:
+    """Adds to an answer, or to the last chunk, what the gateway knows of the call."""
     reported = bytes(fields.get("usage", b"null"))
     if not include.include_usage:
         fields.pop("usage", None)
@@ -260,3 +200,6 @@ def _latency_fields(timings: Timings) -> dict[str, Any]:
     if timings.network is not None:
         fields["network_time_ms"] = timings.network
     return fields
+
+
+CHAT = Dialect(parse, answer, chunks, last_chunks, KEEP_ALIVE)

@@ -159,6 +159,7 @@ class _Request(msgspec.Struct):
     n: int | None = None
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
+    input: Any = None
 
 
 _decode_request = msgspec.json.Decoder(_Request).decode
@@ -167,8 +168,8 @@ _decode_request = msgspec.json.Decoder(_Request).decode
 def estimate_usage(body: bytes, text_bytes: int) -> Usage:
     """Tokens of an attempt whose provider reported none, at four bytes a token, rounded up.
 
-    In goes the text of the messages and the definitions of the tools, not images or audio; out
-    came `text_bytes`, over all choices, and never more tokens than were asked for: money is held
+    In goes the text of the messages or of the `input`, and the definitions of the tools, not images
+    or audio; out came `text_bytes`, over all choices, and never more tokens than were asked for: money is held
     for those. A body that cannot be read counts as nothing.
     """
     output = -(-text_bytes // BYTES_PER_TOKEN)
@@ -178,6 +179,7 @@ def estimate_usage(body: bytes, text_bytes: int) -> Usage:
         asked = 0
     else:
         asked = len(request.tools) + sum(text_size(m.content) for m in request.messages)
+        asked += _input_size(request.input)
         limit = max(request.max_tokens or 0, request.max_completion_tokens or 0)
         if limit:
             output = min(output, limit * (request.n or 1))
@@ -186,3 +188,10 @@ def estimate_usage(body: bytes, text_bytes: int) -> Usage:
         output=output,
         status="estimated",
     )
+
+
+def _input_size(given: Any) -> int:
+    """Bytes of what is to be embedded; a number is a token already."""
+    if isinstance(given, list):
+        return sum(_input_size(one) for one in given)
+    return BYTES_PER_TOKEN if isinstance(given, int) else text_size(given)

@@ -1,4 +1,4 @@
-"""Chat completions, from the first byte of the request to the last byte of the answer.
+"""Calls of models, from the first byte of the request to the last byte of the answer.
 
     who? → read body → parse → gate → admit → relay frames
 
@@ -16,9 +16,9 @@ from ingress.admission import Admission
 from ingress.auth import Authenticator, Headers
 from ingress.body import ClientLeft, read_body
 from ingress.cancel import Canceller
-from ingress.dialects import openai
 from ingress.gate import Entered, Gate
 from ingress.replies import Gap, Replies, Reply
+from ingress.request import Dialect, ModelRequest
 from ingress.routing import Router
 from ingress.sequencer import Interrupted
 from ledger.blobs import BlobGone, Blobs
@@ -74,11 +74,12 @@ class Outcome(NamedTuple):
     runs_on: bool = False
 
 
-class ChatCompletions:
-    """The ASGI endpoint of `POST …/chat/completions` and `POST /proxy/{model}`."""
+class ModelCalls:
+    """The ASGI endpoint of all paths whose POST is one call of a model, in one dialect."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, dialect: Dialect) -> None:
         self._gateway = gateway
+        self._dialect = dialect
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         gateway = self._gateway
@@ -91,7 +92,7 @@ class ChatCompletions:
             principal = await gateway.keys.authenticate(scope["headers"])
             key_id = principal.tenant.key_id
             body = await read_body(scope, receive, gateway.config.limits)
-            request = openai.parse(body, _model_of_path(scope))
+            request = self._dialect.parse(body, _model_of_path(scope))
             model = request.model
             entered = await gateway.gate.enter(
                 principal, request, scope["headers"], call_id, received_ns
@@ -147,7 +148,7 @@ class ChatCompletions:
                     if frame.parts_ref:
                         stored = await self._gateway.blobs.get(frame.parts_ref)
                         frame = msgspec.structs.replace(frame, parts=decode_parts(stored))
-                    await answer.stream(openai.chunks(frame))
+                    await answer.stream(self._dialect.chunks(frame))
                 elif isinstance(frame, Finish):
                     # Before the last bytes go out: the client's next call may follow at once.
                     entered.rated.release(_tokens(frame.usage))
@@ -158,7 +159,7 @@ class ChatCompletions:
                 elif clock.now_ns() > overdue_ns:
                     return _running_on(await answer.fail(_overdue(call).info))
                 elif answer.started:
-                    await answer.stream(openai.KEEP_ALIVE)
+                    await answer.stream(self._dialect.keep_alive)
         except Interrupted:
             return _running_on(await answer.fail(_broken("was taken over midway").info))
         except (Gap, BlobGone, Unreadable):
@@ -166,7 +167,7 @@ class ChatCompletions:
         return Outcome(status=499, code="client_disconnect", runs_on=True)
 
     async def _finish(
-        self, call: Call, request: openai.ChatRequest, finish: Finish, answer: "Answer"
+        self, call: Call, request: ModelRequest, finish: Finish, answer: "Answer"
     ) -> Outcome:
         try:
             body = finish.body
@@ -175,9 +176,9 @@ class ChatCompletions:
         except (BlobGone, Unreadable) as error:
             return await answer.fail(Unavailable(str(error), retry_after=1.0).info)
         if request.stream:
-            await answer.end_stream(openai.last_chunks(finish, body, request, call.id))
+            await answer.end_stream(self._dialect.last_chunks(finish, body, request, call.id))
         else:
-            await answer.whole(openai.answer(finish, body, request.include))
+            await answer.whole(self._dialect.answer(finish, body, request.include))
         cost = finish.cost.total if finish.cost else None
         return Outcome(status=200, provider=finish.provider, cost_nano=cost)
 
