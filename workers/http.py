@@ -22,6 +22,7 @@ from yarl import URL
 from schemas.call import Timeouts
 from schemas.config import MEGABYTE
 from schemas.ids import Clock
+from workers import public
 from workers.failures import Failures
 from workers.providers.base import AttemptFailed
 from workers.reply import Reply, Watch
@@ -94,6 +95,7 @@ class Http:
     def __init__(self, clock: Clock, limit: int) -> None:
         self._clock = clock
         self._leaving: set[Reply] = set()
+        self._fetching: dict[bool, aiohttp.ClientSession] = {}
         self._session = aiohttp.ClientSession(
             connector=_Connector(clock, limit),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -140,10 +142,19 @@ class Http:
             watch, idle = Watch(response, math.inf, head.when() or math.inf), None
         return Reply(response, watch, trip.sent, idle, failures, self._clock, self._leaving)
 
+    def fetching(self, *, private: bool) -> aiohttp.ClientSession:
+        """The session for what clients only name, kept apart from that of providers: nothing of
+        ours goes along, and without `private` it reaches public addresses only."""
+        if private not in self._fetching:
+            self._fetching[private] = public.session(private=private)
+        return self._fetching[private]
+
     async def close(self) -> None:
         """Closes all connections; readers of running answers must have ended, none is told."""
         for reply in tuple(self._leaving):
             reply.abandon()
+        for session in self._fetching.values():
+            await session.close()
         await self._session.close()
 
     def _failed(self, error: Exception, trip: _Trip, failures: Failures) -> AttemptFailed:
