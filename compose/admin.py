@@ -4,6 +4,7 @@ Every `show_...` prints either the JSON as it came or what a person reads.
 """
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -131,4 +132,4 @@ def _to_paste(key: str) -> str:
     except Failed:
         names = []
     model = "mock" if "mock" in names else next(iter(names), None)
-    return show.curl(gateway.url, key, model)
+    return show.curl(gateway.url, shlex.quote(f"Authorization: Bearer {key}"), model)

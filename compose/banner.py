@@ -1,11 +1,11 @@
 """What `nexus up` tells the person who started it: progress, then where everything is."""
 
-import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from compose import show
 from compose.claims import AdminToken
 from compose.consistency import DEV_KEY
 from schemas.config import Config
@@ -84,12 +84,7 @@ def curl(facts: Facts) -> str:
         credential = f"$(cat {shlex.quote(str(facts.token.path))})"
     else:
         credential = "$NEXUS_KEY"
-    body = json.dumps({"model": _model(facts.config), "messages": [
-        {"role": "user", "content": "Say hello"}]})  # fmt: skip
-    return (
-        f'curl {facts.url}/v1/chat/completions -H "Authorization: Bearer {credential}" '
-        f"-H 'Content-Type: application/json' -d {shlex.quote(body)}"
-    )
+    return show.curl(facts.url, f'"Authorization: Bearer {credential}"', _model(facts.config))
 
 
 def _model(config: Config) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -126,16 +127,17 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
-def curl(url: str, key: str, model: str | None) -> str:
-    """A line to paste that asks a model a first question; without a model, which there are."""
+def curl(url: str, credential: str, model: str | None) -> str:
+    """A line to paste that asks a model a first question; without a model, which there are.
+
+    `credential` is the header with it as one word of a shell, which may say where to look.
+    """
     start = f"curl {shlex.quote(url + '/v1')}"
-    credential = f"-H 'Authorization: Bearer {key}'"
     if model is None:
-        return f"{start}/models {credential}"
+        return f"{start}/models -H {credential}"
     question = {"model": model, "messages": [{"role": "user", "content": "Say hello"}]}
-    body = shlex.quote(msgspec.json.encode(question).decode())
-    json = "-H 'Content-Type: application/json'"
-    return f"{start}/chat/completions {credential} {json} -d {body}"
+    kind = "-H 'Content-Type: application/json'"
+    return f"{start}/chat/completions -H {credential} {kind} -d {shlex.quote(json.dumps(question))}"
 
 
 def event(one: LedgerEvent) -> str:

@@ -314,14 +314,14 @@ def test_lines_of_a_record_leave_out_what_is_not_set_and_cannot_steer_the_termin
 
 
 def test_the_line_to_paste_survives_a_shell(tmp_path: Path) -> None:
-    line = show.curl("http://127.0.0.1:1/it's", "nx-1", "it's $HOME `id`")
+    line = show.curl("http://127.0.0.1:1/it's", "'X: nx-1'", "it's $HOME `id`")
     words = subprocess.run(
         ["sh", "-c", line.replace("curl ", "printf '%s\\n' ", 1)], capture_output=True, text=True
     )
     url, *_, body = words.stdout.splitlines()
     assert url == "http://127.0.0.1:1/it's/v1/chat/completions"
     assert msgspec.json.decode(body)["model"] == "it's $HOME `id`"
-    assert show.curl("http://h", "nx-1", None).startswith("curl http://h/v1/models -H")
+    assert show.curl("http://h", "'X: nx-1'", None) == "curl http://h/v1/models -H 'X: nx-1'"
 
 
 def test_an_event_is_one_line_with_time_type_model_and_what_came_of_it() -> None:

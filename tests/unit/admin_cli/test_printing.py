@@ -30,7 +30,7 @@ def test_a_new_key_is_printed_once_with_a_line_that_works(server: Server) -> Non
     assert line == (
         f"curl {server.url}/v1/chat/completions -H 'Authorization: Bearer {SECRET}'"
         " -H 'Content-Type: application/json'"
-        ' -d \'{"model":"mock","messages":[{"role":"user","content":"Say hello"}]}\''
+        ' -d \'{"model": "mock", "messages": [{"role": "user", "content": "Say hello"}]}\''
     )
     assert server.asked[1] == Asked(
         "GET", "/v1/models", {"available": "true"}, None, f"Bearer {SECRET}"
