@@ -58,6 +58,7 @@ class Function(msgspec.Struct):
 class Tool(msgspec.Struct):
     function: Function
     type: str = "function"
+    cache_control: dict[str, Any] | None = None
 
 
 class CalledFunction(msgspec.Struct, frozen=True):
