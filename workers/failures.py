@@ -16,16 +16,19 @@ from workers.redaction import Redaction
 LONGEST_MESSAGE = 500
 _AS_SENT = frozenset({400, 404, 413, 422})
 _WORTH_A_RETRY = frozenset({409, 425})
+# Google says of a wrong key that the request is wrong.
+_WRONG_KEY = "API_KEY_INVALID"
 
 
 class Detail(NamedTuple):
-    """What a provider said about its error, in whichever shape."""
+    """What a provider said about its error, in whichever shape; `wait` is seconds."""
 
     message: str = ""
     code: str | None = None
     param: str | None = None
     status: int | None = None
     kind: str = ""
+    wait: float | None = None
 
 
 class Failures:
@@ -50,8 +53,9 @@ class Failures:
 
     def refused(self, status: int, headers: Mapping[str, str], body: bytes) -> AttemptFailed:
         """The provider answered with an error status; `headers` must ignore case."""
+        detail = read_detail(body)
         wait = retry_after(headers, self._clock)
-        return self._of_status(status, read_detail(body), wait)
+        return self._of_status(status, detail, detail.wait if wait is None else wait)
 
     def told(self, body: bytes) -> AttemptFailed:
         """The provider put an error object where the answer, or the next chunk, should be."""
@@ -62,7 +66,7 @@ class Failures:
             status = 429
         else:
             status = 500
-        return self._of_status(status, detail, None)
+        return self._of_status(status, detail, detail.wait)
 
     def unsendable(self, why: str, param: str | None = None) -> AttemptFailed:
         """The request cannot be sent to the provider at all; `why` is a sentence."""
@@ -89,6 +93,8 @@ class Failures:
     def _of_status(self, status: int, detail: Detail, wait: float | None) -> AttemptFailed:
         detail = self._cleaned(detail)
         said = detail.message
+        if detail.kind == _WRONG_KEY:
+            status = 401
         if status in _AS_SENT:
             info = ErrorInfo(
                 status=status,
@@ -159,7 +165,8 @@ class Failures:
     def _cleaned(self, detail: Detail) -> Detail:
         return detail._replace(
             message=self._clean(detail.message),
-            code=None if detail.code is None else self._clean(detail.code),
+            # An HTTP status in place of a code says nothing more.
+            code=None if detail.code is None or detail.status else self._clean(detail.code),
             param=None if detail.param is None else self._clean(detail.param),
         )
 
@@ -193,13 +200,28 @@ def read_detail(body: bytes) -> Detail:
     if not isinstance(message, str):
         message = msgspec.json.encode(message).decode()
     code, param = error.get("code"), error.get("param")
+    reason, wait = _rpc_details(error.get("details"))
     return Detail(
         message=message,
         code=str(code) if isinstance(code, str | int) and code != "" else None,
         param=param if isinstance(param, str) else None,
         status=code if isinstance(code, int) and 400 <= code <= 599 else None,
-        kind=str(error.get("type") or ""),
+        kind=str(error.get("type") or reason),
+        wait=wait,
     )
+
+
+def _rpc_details(details: Any) -> tuple[str, float | None]:
+    """The `reason` of an ErrorInfo and the `retryDelay` of a RetryInfo (`"34.07s"`), as Google has
+    them among the details of an error (google/rpc/error_details.proto)."""
+    reason, wait = "", None
+    for detail in details if isinstance(details, list) else ():
+        if isinstance(detail, dict):
+            reason = str(detail.get("reason") or reason)
+            delay = detail.get("retryDelay")
+            if isinstance(delay, str) and delay.endswith("s"):
+                wait = _seconds(delay[:-1])
+    return reason, wait
 
 
 def retry_after(headers: Mapping[str, str], clock: Clock) -> float | None:

@@ -33,6 +33,17 @@ NOON = Clock(now_ns=lambda: int(datetime(2026, 11, 8, 12, tzinfo=UTC).timestamp(
             Detail('[{"loc":["body"],"msg":"bad"}]'),
         ),
         (b'[{"error": {"message": "No.", "code": 400}}]', Detail("No.", "400", None, 400)),
+        (
+            b'{"error": {"message": "No.", "code": 429, "status": "RESOURCE_EXHAUSTED", "details": ['
+            b'7, {"@type": "type.googleapis.com/google.rpc.QuotaFailure"},'
+            b' {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.07s"}]}}',
+            Detail("No.", "429", None, 429, "", 34.07),
+        ),
+        (
+            b'{"error": {"code": 400, "details": [{"reason": "API_KEY_INVALID"}, {"retryDelay":'
+            b' "soon"}]}}',
+            Detail("", "400", None, 400, "API_KEY_INVALID"),
+        ),
         (b"<html>Bad gateway</html>", Detail()),
         (b"", Detail()),
         (b"[]", Detail()),
@@ -190,3 +201,20 @@ def test_statuses_outside_the_table_are_provider_errors(
     assert (failure.info.status, failure.info.type) == (shown, "provider_error")
     assert (failure.info.code, failure.retryable) == (code, retryable)
     assert failure.falls_back
+
+
+def test_a_delay_in_the_body_counts_where_no_header_tells_one() -> None:
+    failures = Failures("acme", (), NOON)
+    body = b'{"error": {"code": 429, "message": "Slow.", "details": [{"retryDelay": "7s"}]}}'
+    failure = failures.refused(429, {}, body)
+    assert (failure.retry_after, failure.info.code) == (7, "rate_limit_exceeded")
+    assert failures.refused(429, CIMultiDict({"Retry-After": "3"}), body).retry_after == 3
+    assert failures.told(body).retry_after == 7
+
+
+def test_a_wrong_key_is_one_whatever_the_status() -> None:
+    failures = Failures("acme", (), NOON)
+    body = b'{"error": {"code": 400, "message": "No.", "details": [{"reason": "API_KEY_INVALID"}]}}'
+    failure = failures.refused(400, {}, body)
+    assert (failure.info.status, failure.info.code) == (502, "provider_auth")
+    assert failures.with_client_key("AIza-0123456789").refused(400, {}, body).info.status == 401
