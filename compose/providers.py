@@ -10,10 +10,13 @@ from compose.config_file import ConfigError, PathTo, Tree
 from compose.decode import decode
 from compose.environment import NAME, Setting
 from schemas.catalog import Vendor
-from schemas.config import ProviderConfig
+from schemas.config import ProviderConfig, Quirks
 from workers.providers import dialects
 
 _NOT_A_VENDOR = Vendor(name="")
+# Who sets one of these wants the provider; a region or the name of a project says nothing yet.
+_MEANT = frozenset({"base_url", "api_key"})
+_REGION = "{region}"
 
 
 class Providers(NamedTuple):
@@ -42,15 +45,17 @@ def choose(
     for name in [*vendors, *(name for name in declared if name not in vendors)]:
         vendor = vendors.get(name, _NOT_A_VENDOR)
         config = _decoded(name, declared.get(name), vendor)
+        vendor = vendors.get(name) or _of_dialect(config.dialect, vendors)
         added = list(_from_environment(name, config, vendor, env))
-        values = {setting.path[-1]: setting.value for setting in added}
-        config = _with_address(name, msgspec.structs.replace(config, **values), vendor)
+        config = _with_address(name, _with_settings(config, added, vendor), vendor)
+        meant = any(setting.path[2] in _MEANT for setting in added)
         if name not in declared and not added and config.dialect != "mock":
             continue
         _check_client_keys(name, config, added)
         missing = _missing(config, vendor, unset.get(("providers", name, "api_key"), ""))
         if missing:
-            found.notices.append(f"providers.{name}: not used, {missing} is not set")
+            if name in declared or meant:
+                found.notices.append(f"providers.{name}: not used, {missing} is not set")
         else:
             found.usable[name] = config
             found.settings.extend(added)
@@ -89,6 +94,15 @@ def _decoded(name: str, entry: object, vendor: Vendor) -> ProviderConfig:
     return config
 
 
+def _of_dialect(dialect: str, vendors: Mapping[str, Vendor]) -> Vendor:
+    """What is known of a provider with a name of its own: the ways of the only vendor that speaks
+    as it does, but neither its key nor its account."""
+    if dialect in ("openai", "mock"):
+        return _NOT_A_VENDOR
+    found = next((one for one in vendors.values() if one.dialect == dialect), _NOT_A_VENDOR)
+    return msgspec.structs.replace(found, key_envs=(), url_env="", region_env="", option_envs={})
+
+
 def _from_environment(
     name: str, config: ProviderConfig, vendor: Vendor, env: Mapping[str, str]
 ) -> Iterator[Setting]:
@@ -99,9 +113,36 @@ def _from_environment(
         if vendor.url_path and not urlsplit(address).path:
             address += vendor.url_path
         yield Setting(("providers", name, "base_url"), address, f"environment {vendor.url_env}")
-    key = env.get(vendor.key_env, "").strip()
-    if key and not config.api_key:
-        yield Setting(("providers", name, "api_key"), key, f"environment {vendor.key_env}")
+    for variable in vendor.key_envs:
+        key = env.get(variable, "").strip()
+        if key and not config.api_key:
+            yield Setting(("providers", name, "api_key"), key, f"environment {variable}")
+            break
+
+    if (
+        vendor.region_env
+        and not config.region
+        and (region := env.get(vendor.region_env, "").strip())
+    ):
+        origin = f"environment {vendor.region_env}"
+        yield Setting(("providers", name, "region"), region, origin)
+    for option, variable in vendor.option_envs.items():
+        value = env.get(variable, "").strip()
+        if value and option not in config.options:
+            place = ("providers", name, "options", option)
+            yield Setting(place, value, f"environment {variable}")
+
+
+def _with_settings(config: ProviderConfig, added: list[Setting], vendor: Vendor) -> ProviderConfig:
+    """The provider with what the environment adds, and with the vendor's own ways."""
+    values = {setting.path[2]: setting.value for setting in added if len(setting.path) == 3}
+    options = {setting.path[3]: setting.value for setting in added if len(setting.path) == 4}
+    if config.quirks == Quirks():
+        values["quirks"] = vendor.quirks
+    if not config.region and "region" not in values:
+        values["region"] = vendor.region
+    options = {**vendor.options, **options, **config.options}
+    return msgspec.structs.replace(config, options=options, **values)
 
 
 def _with_address(name: str, config: ProviderConfig, vendor: Vendor) -> ProviderConfig:
@@ -109,9 +150,10 @@ def _with_address(name: str, config: ProviderConfig, vendor: Vendor) -> Provider
     if config.dialect == "mock":
         return config
     if not config.base_url:
-        if not vendor.base_url and not vendor.url_env:
+        if not vendor.name:
             raise ConfigError(f"providers.{name}.base_url: missing, it has no default")
-        return msgspec.structs.replace(config, base_url=vendor.base_url)
+        address = vendor.base_url.replace(_REGION, config.region)
+        return msgspec.structs.replace(config, base_url=address)
     if not is_http(config.base_url):
         raise ConfigError(
             f"providers.{name}.base_url: expected an http:// or https:// URL,"
@@ -140,10 +182,18 @@ def _check_client_keys(name: str, config: ProviderConfig, added: list[Setting]) 
 
 
 def _missing(config: ProviderConfig, vendor: Vendor, unset: str) -> str:
-    """The variable without which a provider cannot be used, or nothing."""
+    """The variables without which a provider cannot be used, or nothing."""
     if config.dialect == "mock":
         return ""
-    if config.api_key or config.client_keys == "required":
+    absent = [vendor.option_envs.get(o, o) for o in vendor.requires if o not in config.options]
+    if absent:
+        return " and ".join(absent)
+    signed_in = any(config.options.keys() >= set(options) for options in vendor.signs_in)
+    if config.api_key or signed_in or config.client_keys == "required":
         return "" if config.base_url else vendor.url_env
     its_own_address = config.base_url == vendor.base_url or not vendor.base_url
-    return unset or (vendor.key_env if its_own_address else "")
+    return unset or (vendor.needs if its_own_address and _needs_sign_in(vendor) else "")
+
+
+def _needs_sign_in(vendor: Vendor) -> bool:
+    return bool(vendor.key_envs or vendor.signs_in)

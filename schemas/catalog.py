@@ -8,6 +8,7 @@ from importlib.resources import files
 
 import msgspec
 
+from schemas.config import Quirks
 from schemas.ids import Clock
 from schemas.prices import PriceBook, PricedModel
 from schemas.usage import Price, Rates
@@ -16,25 +17,41 @@ from schemas.usage import Price, Rates
 class Vendor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A provider that needs no more than a key.
 
-    `key_env` names the variable of its key (empty: it needs none), `url_env` the one that replaces
-    `base_url`, to which `url_path` is added. `prices` is its name in the price book, if another;
-    `serves` are the beginnings of what its address serves, where that list has more.
+    `key_envs` name the variables of its key, the first one that is set counts (none: it needs no
+    key); `url_env` the one that replaces `base_url`, to which `url_path` is added, `region_env`
+    that of its region, which is `region` where nobody says otherwise and stands for `{region}` in
+    `base_url`. An address that is not there is derived by the adapter. `options` are those of its
+    dialect, `option_envs` their variables; `signs_in` are sets of options each of which does
+    instead of a key, and `requires` the options that it needs besides. `prices` is its name in the
+    price book, if another; `serves` are the beginnings of what its address serves, where that list
+    has more.
     """
 
     name: str
     base_url: str = ""
     dialect: str = "openai"
-    key_env: str = ""
+    key_envs: tuple[str, ...] = ()
     url_env: str = ""
     url_path: str = ""
+    region: str = ""
+    region_env: str = ""
+    options: dict[str, str] = {}
+    option_envs: dict[str, str] = {}
+    signs_in: tuple[tuple[str, ...], ...] = ()
+    requires: tuple[str, ...] = ()
+    quirks: Quirks = Quirks()
     prices: str = ""
     serves: tuple[str, ...] = ()
 
     @property
     def needs(self) -> str:
         """The variables that make it usable, as a phrase: `OPENAI_API_KEY`."""
-        needed = [self.key_env, "" if self.base_url and self.key_env else self.url_env]
-        return " and ".join(filter(None, needed))
+        key = self.key_envs[0] if self.key_envs else ""
+        address = "" if self.base_url and key else self.url_env
+        others = [self.option_envs.get(option, option) for option in self.requires]
+        if not key and self.signs_in:
+            others += [self.option_envs.get(option, option) for option in self.signs_in[0]]
+        return " and ".join(filter(None, [key, address, *others]))
 
 
 class ModelFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

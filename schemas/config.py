@@ -34,6 +34,24 @@ class Unusable(ValueError):
     """A setting that only its user could judge, and cannot work with; the message names it."""
 
 
+class Quirks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where an OpenAI-compatible server differs from OpenAI's own.
+
+    `renames` are parameters by their OpenAI name, with the name that the server knows; `lacks`
+    those it refuses, which are refused here by name or left out by `drop_params`; `removes` those
+    that are never sent, because they ask for nothing that a client would miss. Without
+    `stream_usage` a stream is not asked for its usage; without `developer` that role is called
+    `system`. The key goes in `key_header`, if the server does not take it as a bearer token.
+    """
+
+    renames: dict[str, str] = {}
+    lacks: tuple[str, ...] = ()
+    removes: tuple[str, ...] = ()
+    stream_usage: bool = True
+    developer: bool = True
+    key_header: str = ""
+
+
 class ProviderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where a provider is and how to talk to it.
 
@@ -53,6 +71,7 @@ class ProviderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     concurrency: Positive = 256
     client_keys: Literal["allowed", "required", "refused"] = "allowed"
     drop_params: bool = False
+    quirks: Quirks = Quirks()
     options: dict[str, str] = {}
 
 

@@ -259,6 +259,20 @@ def cannot(what: str, param: str, failures: Failures) -> AttemptFailed:
     return failures.unsendable(f"{failures.provider} cannot {what}.", param)
 
 
+def says_nothing(name: str, value: Raw) -> bool:
+    """Whether a parameter asks for what it would get without it."""
+    return bytes(value) == b"null" or bytes(value) in _NEUTRAL.get(name, ())
+
+
+def not_taken(param: str, failures: Failures) -> AttemptFailed:
+    """A request with a parameter that this provider has no word for."""
+    return failures.unsendable(
+        f"{failures.provider} does not take '{param}': leave it out,"
+        " or set 'drop_params' to true to have it left out.",
+        param,
+    )
+
+
 def _given(ask: Ask, failures: Failures) -> dict[str, Raw]:
     try:
         fields = _decode_fields(ask.body)
@@ -273,13 +287,8 @@ def _require_known(
     if drop or bytes(given.get("drop_params", b"")) == b"true":
         return
     for name, raw in given.items():
-        if name in takes or name in _OURS or bytes(raw) in _NEUTRAL.get(name, ()):
-            continue
-        raise failures.unsendable(
-            f"{failures.provider} does not take '{name}': leave it out,"
-            " or set 'drop_params' to true to have it left out.",
-            name,
-        )
+        if name not in takes and name not in _OURS and not says_nothing(name, raw):
+            raise not_taken(name, failures)
 
 
 def _unreadable(error: Exception, failures: Failures) -> AttemptFailed:

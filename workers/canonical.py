@@ -8,7 +8,9 @@ from typing import Annotated, Any
 
 import msgspec
 
+from schemas.config import Quirks
 from schemas.usage import Usage
+from workers.asked import not_taken, says_nothing
 from workers.exchange import Whole
 from workers.failures import Failures
 from workers.outgoing import Outgoing
@@ -66,8 +68,10 @@ class _EmbeddingUsage(msgspec.Struct):
     prompt_tokens: Count
 
 
+_NO_QUIRKS = Quirks()
 _encode = msgspec.json.Encoder().encode
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_objects = msgspec.json.Decoder(list[dict[str, Raw]]).decode
 _decode_list = msgspec.json.Decoder(list[Raw]).decode
 _decode_choices = msgspec.json.Decoder(list[_Choice]).decode
 _decode_embedding_usage = msgspec.json.Decoder(_EmbeddingUsage).decode
@@ -199,23 +203,53 @@ class ChunkFolder:
         return StreamEnd(self._held, usage, self._finish_reason)
 
 
-def canonical_request(ask: Ask, failures: Failures) -> bytes:
-    """The client's body with the engine as model; a stream also asks for its usage.
+def canonical_request(
+    ask: Ask, failures: Failures, quirks: Quirks = _NO_QUIRKS, *, drop: bool = False
+) -> bytes:
+    """The client's body with the engine as model, and as a server with such quirks understands it;
+    a stream also asks for its usage.
 
-    AttemptFailed (400) if it is not an object, or `stream_options` is none.
+    Raises AttemptFailed (400) if it is not an object, if `stream_options` is none, and for a
+    parameter that the server lacks, unless `drop` or its own `drop_params` says to leave it out.
     """
     try:
         fields = _decode_fields(ask.body)
         fields["model"] = Raw(_encode(ask.engine or ask.model))
-        fields.pop("drop_params", None)
+        drop = bytes(fields.pop("drop_params", b"")) == b"true" or drop
         if ask.stream:
             options = _given(fields.get("stream_options"))
             wishes = {} if options is None else _decode_fields(options)
             wishes["include_usage"] = Raw(b"true")
             fields["stream_options"] = Raw(_encode(wishes))
+        if quirks != _NO_QUIRKS:
+            _adapt(fields, quirks, failures, drop=drop)
     except NOT_AS_ASKED as error:
         raise failures.unsendable(f"The request cannot be passed on: {error}") from error
     return _encode(fields)
+
+
+def _adapt(fields: dict[str, Raw], quirks: Quirks, failures: Failures, *, drop: bool) -> None:
+    for name in quirks.lacks:
+        value = fields.pop(name, None)
+        if value is not None and not drop and not says_nothing(name, value):
+            raise not_taken(name, failures)
+    for name in quirks.removes:
+        fields.pop(name, None)
+    for name, known in quirks.renames.items():
+        value = fields.pop(name, None)
+        if value is not None:
+            fields.setdefault(known, value)
+    if not quirks.stream_usage:
+        fields.pop("stream_options", None)
+    messages = fields.get("messages")
+    if not quirks.developer and messages is not None and b"developer" in bytes(messages):
+        fields["messages"] = Raw(_encode([_system(one) for one in _decode_objects(messages)]))
+
+
+def _system(message: dict[str, Raw]) -> dict[str, Raw]:
+    if bytes(message.get("role", b"")) == b'"developer"':
+        return {**message, "role": Raw(b'"system"')}
+    return message
 
 
 def read_usage(reported: Raw | bytes) -> Usage:

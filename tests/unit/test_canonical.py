@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.call import Timeouts
+from schemas.config import Quirks
 from schemas.ids import Clock
 from schemas.usage import Usage
 from tests.folding import Folded, folded, splits
@@ -166,3 +167,51 @@ def fold(blocks: list[bytes]) -> Folded:
 def test_a_stream_folds_to_the_same_at_any_split(blocks: list[bytes]) -> None:
     assert fold(blocks) == fold([STREAM])
     assert fold(blocks).text_bytes == len("sürpríse 😀".encode())
+
+
+def sent(body: dict[str, Any], *, stream: bool = False, drop: bool = False, **quirks: Any) -> Any:
+    """What a server with these quirks is sent."""
+    asked = ask(json.dumps(body).encode(), stream=stream)
+    return json.loads(canonical_request(asked, FAILURES, Quirks(**quirks), drop=drop))
+
+
+def test_a_parameter_gets_the_name_that_the_server_knows() -> None:
+    renames = {"max_completion_tokens": "max_tokens", "seed": "random_seed"}
+    assert sent({"max_completion_tokens": 5, "seed": 1, "n": 2}, renames=renames) == {
+        "n": 2,
+        "model": "name",
+        "max_tokens": 5,
+        "random_seed": 1,
+    }
+    assert sent({"max_completion_tokens": 5, "max_tokens": 9}, renames=renames)["max_tokens"] == 9
+
+
+def test_a_parameter_that_the_server_lacks_is_refused_by_name_or_left_out() -> None:
+    lacks = ("logit_bias", "n")
+    with pytest.raises(AttemptFailed) as caught:
+        sent({"logit_bias": {"50256": -100}}, lacks=lacks)
+    assert (caught.value.info.status, caught.value.info.param) == (400, "logit_bias")
+    assert "drop_params" in caught.value.info.message and not caught.value.reached
+    assert sent({"logit_bias": {"1": 1}, "n": 3}, lacks=lacks, drop=True) == {"model": "name"}
+    asked = {"logit_bias": {"1": 1}, "drop_params": True}
+    assert sent(asked, lacks=lacks) == {"model": "name"}
+    assert sent({"logit_bias": {}, "n": 1}, lacks=lacks) == {"model": "name"}
+
+
+def test_what_nobody_misses_is_not_sent() -> None:
+    assert sent({"user": "ana", "store": True}, removes=("user", "store")) == {"model": "name"}
+    assert "drop_params" not in sent({"drop_params": False})
+
+
+def test_a_server_that_knows_no_stream_options_is_sent_none() -> None:
+    asked = {"stream_options": {"include_usage": True}}
+    assert "stream_options" not in sent(asked, stream=True, stream_usage=False)
+
+
+def test_a_developer_is_the_system_where_that_role_is_unknown() -> None:
+    said = [{"role": "developer", "content": "developer"}, {"role": "user", "content": "Hi"}]
+    assert [one["role"] for one in sent({"messages": said}, developer=False)["messages"]] == [
+        "system",
+        "user",
+    ]
+    assert sent({"messages": said})["messages"] == said

@@ -35,10 +35,12 @@ class OpenAI:
         self._embeddings_url = _under(base, "embeddings")
         is_openai = name == "openai" or (base.host or "").endswith(".openai.com")
         self._vendor = "openai" if is_openai else ""
+        self._quirks = config.quirks
+        self._drop = config.drop_params
         self._headers = {"Content-Type": "application/json", **config.headers}
         self._headers_for_client_key = without_account(self._headers, config.api_key)
         if config.api_key:
-            self._headers["Authorization"] = f"Bearer {config.api_key}"
+            self._headers.update(self._signed(config.api_key))
         self._failures = Failures(name, (config.api_key, *config.headers.values()), clock)
 
     async def complete(self, ask: Ask) -> Answer:
@@ -62,13 +64,19 @@ class OpenAI:
 
     def _request(self, url: str, ask: Ask, failures: Failures) -> Request:
         headers = passed_on(ask.headers, self._own_headers(ask.credential), self._vendor)
-        return Request(url, headers, canonical_request(ask, failures))
+        body = canonical_request(ask, failures, self._quirks, drop=self._drop)
+        return Request(url, headers, body)
 
     def _own_headers(self, client_key: str) -> Mapping[str, str]:
         """What we set ourselves; the client's own key goes without anything of our account."""
         if not client_key:
             return self._headers
-        return {**self._headers_for_client_key, "Authorization": f"Bearer {client_key}"}
+        return {**self._headers_for_client_key, **self._signed(client_key)}
+
+    def _signed(self, key: str) -> dict[str, str]:
+        if self._quirks.key_header:
+            return {self._quirks.key_header: key}
+        return {"Authorization": f"Bearer {key}"}
 
 
 def _base_url(name: str, base_url: str) -> URL:

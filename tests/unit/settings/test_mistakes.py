@@ -53,7 +53,7 @@ from tests.given_settings import complaint, complaint_of, from_yaml
         ("providers: {x: {base_url: ftp://x}}", "providers.x.base_url: expected an http:// or"),
         ("providers: {x: {base_url: 'http://h:99999'}}", "providers.x.base_url: expected an http"),
         ("providers: {x: {}}", "providers.x.base_url: missing, it has no default"),
-        ("providers: {x: {dialect: klingon}}", "providers.x.dialect: expected one of mock, openai"),
+        ("providers: {x: {dialect: klingon}}", "providers.x.dialect: expected one of anthropic,"),
         ("providers: {'a b': {}}", "providers.a b: a name has letters, digits,"),
         ("providers: {mock: {pool: a.>}}", "providers.mock.pool: a name has letters, digits,"),
         ("providers: {mock: {concurrency: 0}}", "providers.mock.concurrency: expected a whole"),
