@@ -28,8 +28,8 @@ HOUR = 3600
 _SCOPES = ("key", "user", "project", "team", "model")
 _ENDS = frozenset((RequestComplete, RequestFailed, RequestCancelled, RequestRejected, RequestLost))
 _MOST_OF_A_SCOPE = 10_000
-_OVERFLOW = "~"
-_LONGEST_ID = 96
+# No id is empty.
+_OVERFLOW = ""
 _SECOND_NS = 1_000_000_000
 _TIMES_KNOWN = 128
 # So many buckets a window touches at most, and a few more; so many are in a dictionary before it
@@ -144,7 +144,7 @@ class Recent:
         }
 
     def begin_reign(self, time: str) -> None:
-        """From now on the tokens of calls that began before `time` (RFC 3339) are `late`."""
+        """From now on the tokens of calls that began up to `time` (RFC 3339) are `late`."""
         self._reign = time
 
     def fold(self, event: LedgerEvent, start: RequestStart | None) -> None:
@@ -157,7 +157,7 @@ class Recent:
         elif kind in _ENDS and (usage := event.usage) is not None:  # type: ignore[union-attr]
             time = event.time if start is None else start.time
             amount = min(max(usage.prompt + usage.completion, 0), _MOST_TOKENS)
-            is_late = time < self._reign
+            is_late = time <= self._reign
         else:
             return
         try:
@@ -188,17 +188,20 @@ class Recent:
         return tuple(trail for trail in found if trail is not None)
 
     def _minute_of(self, time: str) -> int:
-        """Minutes since 1970. Raises ValueError, OverflowError."""
+        """Minutes since 1970; at a new one a kind of scopes is swept. Raises ValueError,
+        OverflowError."""
         minute = int(datetime.fromisoformat(time).timestamp()) // MINUTE
         if len(self._known) >= _TIMES_KNOWN:
             self._known.clear()
         self._known[time[:16]] = minute
+        self._sweep(_SCOPES[minute % len(_SCOPES)], minute)
         return minute
 
     def _trail(self, scope: str, id: str, minute: int) -> Trail:
         trails = self._trails[scope]
-        if len(id) > _LONGEST_ID:
-            id = subjects.token(id)
+        token = subjects.token(id)
+        if subjects.text_of_token(token) is None:
+            id = token
             if id in trails:
                 return trails[id]
         if len(trails) >= self._most:
@@ -209,7 +212,7 @@ class Recent:
         return trails.setdefault(id, Trail(mixed=overflow is not None))
 
     def _sweep(self, scope: str, minute: int) -> None:
-        """Forget what was not used within the hour; once a minute."""
+        """Forget what was not used within the hour; once a minute at most."""
         if minute <= self._swept[scope]:
             return
         self._swept[scope] = minute
@@ -228,7 +231,8 @@ def used(
     found: dict[int, int] = {}
     for trail in trails:
         ends = [(second + 1, both) for second, both in trail.seconds.items()]
-        ends += [((minute + 1) * MINUTE, both) for minute, both in trail.minutes.items()]
+        if seconds > MINUTE:
+            ends += [((minute + 1) * MINUTE, both) for minute, both in trail.minutes.items()]
         for end, both in ends:
             # A clock may be ahead of ours.
             end_ns = min(end, now + 1) * _SECOND_NS
