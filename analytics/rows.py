@@ -96,7 +96,9 @@ _COPIED = {
     kind: [name for name in kind.__struct_fields__ if name in COLUMNS and name != "event_id"]
     for kind in get_args(LedgerEvent)
 }
-_TOKENS = [(kind, f"{kind}_tokens") for kind in Usage.__struct_fields__ if kind != "status"]
+_TOKENS = [
+    (kind, f"{kind}_tokens") for kind in Usage.__struct_fields__ if f"{kind}_tokens" in COLUMNS
+]
 _INTEGERS = [name for name, kind in COLUMNS.items() if kind in ("Int64", "Nullable(Int64)")]
 
 
@@ -167,6 +169,7 @@ def _fields(event: LedgerEvent) -> dict[str, Any]:
     row["ts"] = _time(event.time)
     if isinstance(event, Outcome) and event.usage is not None:
         row |= {name: getattr(event.usage, kind) for kind, name in _TOKENS}
+        row["cache_write_tokens"] += event.usage.cache_write_1h
     if isinstance(event, LeaseGranted | LeaseReturned):
         moved = (account for movement in event.movements for account in movement.amounts)
         row["accounts"] = tuple(dict.fromkeys(moved))

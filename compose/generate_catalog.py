@@ -26,12 +26,13 @@ PACKAGE = "genai-prices"
 TARGET = Path(schemas.__file__).parent / "data" / "prices.json"
 
 # Their price keys, USD per million tokens, by our token class. What has no class of its own here
-# (video, tools, citations, one-hour cache writes) is billed as the class that contains it.
+# (video, tools, citations) is billed as the class that contains it.
 CLASSES = {
     "input": "input_mtok",
     "output": "output_mtok",
     "cached_input": "cache_read_mtok",
     "cache_write": "cache_write_mtok",
+    "cache_write_1h": "cache_write_1h_mtok",
     "audio_input": "input_audio_mtok",
     "image_input": "input_image_mtok",
     "reasoning": "output_reasoning_mtok",

@@ -163,7 +163,8 @@ def _dearest(price: Price, prompt: Tokens, completion: int) -> int:
 
 
 def _at(rates: Rates, prompt: Tokens, completion: int) -> int:
-    text = max(rates.input, rates.cached_input or 0, rates.cache_write or 0)
+    written = max(rates.cache_write or 0, rates.cache_write_1h or 0)
+    text = max(rates.input, rates.cached_input or 0, written)
     heard = max(text, rates.audio_input or 0)
     seen = max(text, rates.image_input or 0)
     went_in = (

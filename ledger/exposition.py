@@ -22,7 +22,9 @@ from ledger.telemetry import BUCKETS, OUTCOMES, Durations, Labels, Telemetry
 from schemas.money import NANO
 
 _LIMITS = [*(str(float(limit)) for limit in BUCKETS), "+Inf"]
-_PROMPT = frozenset({"input", "cached_input", "cache_write", "audio_input", "image_input"})
+_PROMPT = frozenset(
+    {"input", "cached_input", "cache_write", "cache_write_1h", "audio_input", "image_input"}
+)
 _PER_MODEL = ("model", "provider")
 _ERROR = ("type", "provider")
 _PROCESS = ("role", "id")

@@ -1,6 +1,6 @@
 """Tokens by class, and what they cost.
 
-The classes are disjoint: a prompt is the sum of its five input classes, a completion the sum of its
+The classes are disjoint: a prompt is the sum of its six input classes, a completion the sum of its
 four output classes. So money is a plain sum of products and nothing is counted twice.
 """
 
@@ -17,11 +17,16 @@ MILLION = 1_000_000
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Token counts of one attempt; `status` says who counted (unknown is not zero)."""
+    """Token counts of one attempt; `status` says who counted (unknown is not zero).
+
+    `cache_write_1h` is what was written to a cache that keeps it for an hour, where a vendor asks
+    more for that than for `cache_write`.
+    """
 
     input: int = 0
     cached_input: int = 0
     cache_write: int = 0
+    cache_write_1h: int = 0
     audio_input: int = 0
     image_input: int = 0
     output: int = 0
@@ -34,7 +39,12 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     def prompt(self) -> int:
         """All tokens that went in."""
         return (
-            self.input + self.cached_input + self.cache_write + self.audio_input + self.image_input
+            self.input
+            + self.cached_input
+            + self.cache_write
+            + self.cache_write_1h
+            + self.audio_input
+            + self.image_input
         )
 
     @property
@@ -46,13 +56,15 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
 class Rates(msgspec.Struct, frozen=True, omit_defaults=True):
     """Nano-dollars per million tokens of each class (2.5 USD per million is 2_500_000_000).
 
-    A class without a rate of its own is billed as plain input or plain output.
+    A class without a rate of its own is billed as plain input or plain output, a cache write for an
+    hour as any other.
     """
 
     input: int
     output: int
     cached_input: int | None = None
     cache_write: int | None = None
+    cache_write_1h: int | None = None
     audio_input: int | None = None
     image_input: int | None = None
     reasoning: int | None = None
@@ -97,6 +109,7 @@ def cost_of(usage: Usage, price: Price) -> Cost:
     plain_in, plain_out = rates.input, rates.output
     cached = plain_in if rates.cached_input is None else rates.cached_input
     written = plain_in if rates.cache_write is None else rates.cache_write
+    written_1h = written if rates.cache_write_1h is None else rates.cache_write_1h
     heard = plain_in if rates.audio_input is None else rates.audio_input
     seen = plain_in if rates.image_input is None else rates.image_input
     thought = plain_out if rates.reasoning is None else rates.reasoning
@@ -106,6 +119,7 @@ def cost_of(usage: Usage, price: Price) -> Cost:
         usage.input * plain_in
         + usage.cached_input * cached
         + usage.cache_write * written
+        + usage.cache_write_1h * written_1h
         + usage.audio_input * heard
         + usage.image_input * seen
     )

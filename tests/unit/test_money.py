@@ -19,6 +19,7 @@ USAGES = st.builds(
     input=COUNTS,
     cached_input=COUNTS,
     cache_write=COUNTS,
+    cache_write_1h=COUNTS,
     audio_input=COUNTS,
     image_input=COUNTS,
     output=COUNTS,
@@ -32,23 +33,36 @@ RATE_CARDS = st.builds(
     output=RATES,
     cached_input=MAYBE_RATES,
     cache_write=MAYBE_RATES,
+    cache_write_1h=MAYBE_RATES,
     audio_input=MAYBE_RATES,
     image_input=MAYBE_RATES,
     reasoning=MAYBE_RATES,
     audio_output=MAYBE_RATES,
     image_output=MAYBE_RATES,
 )
-INPUTS = ("input", "cached_input", "cache_write", "audio_input", "image_input")
+INPUTS = (
+    "input",
+    "cached_input",
+    "cache_write",
+    "cache_write_1h",
+    "audio_input",
+    "image_input",
+)
 OUTPUTS = ("output", "reasoning", "audio_output", "image_output")
 
 
 def exact(usage: Usage, rates: Rates, classes: tuple[str, ...]) -> Decimal:
     """The cost of some classes in nano-dollars, unrounded; the first is the plain one."""
-    total = 0
-    for name in classes:
-        rate = getattr(rates, name)
-        total += getattr(usage, name) * (getattr(rates, classes[0]) if rate is None else rate)
+    total = sum(getattr(usage, name) * rate_of(rates, name, classes[0]) for name in classes)
     return Decimal(total) / MILLION
+
+
+def rate_of(rates: Rates, name: str, plain: str) -> int:
+    """A class's own rate, else that of the class which stands for it."""
+    rate: int | None = getattr(rates, name)
+    if rate is not None or name == plain:
+        return rate or 0
+    return rate_of(rates, "cache_write" if name == "cache_write_1h" else plain, plain)
 
 
 def rounded(amount: Decimal) -> int:

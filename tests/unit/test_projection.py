@@ -72,6 +72,12 @@ def test_a_finished_call_becomes_one_row_with_tokens_cost_and_times() -> None:
     assert row["raw"] == encode_event(event)
 
 
+def test_cache_writes_of_both_durations_are_in_one_column() -> None:
+    usage = Usage(input=1, cache_write=20, cache_write_1h=300, status="reported")
+    row = row_of(record(1, complete("c1", event_id=new_id(), usage=usage)))
+    assert (row["input_tokens"], row["cache_write_tokens"]) == (1, 320)
+
+
 def test_a_row_says_who_pays_the_provider() -> None:
     assert row_of(record(1, complete("c1", event_id=new_id())))["billed_to"] == ""
     billed = attempt_failed("c1", event_id=new_id(), billed_to="client")

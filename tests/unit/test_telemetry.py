@@ -120,6 +120,7 @@ def test_tokens_of_all_classes_add_up_to_the_two_sides() -> None:
         input=1,
         cached_input=2,
         cache_write=4,
+        cache_write_1h=512,
         audio_input=8,
         image_input=16,
         output=32,
