@@ -113,7 +113,8 @@ class Part(msgspec.Struct):
 
 
 class Message(msgspec.Struct):
-    """`thinking_blocks` are a vendor's own signed thoughts, given back as they were received."""
+    """`thinking_blocks` are a vendor's own signed thoughts, given back as they were received;
+    `extra_content` is what else a vendor wants back, by vendor."""
 
     role: str
     content: str | list[Part] | None = None
@@ -123,6 +124,7 @@ class Message(msgspec.Struct):
     refusal: str | None = None
     reasoning_content: str | None = None
     thinking_blocks: list[dict[str, Any]] | None = None
+    extra_content: dict[str, Any] | None = None
     cache_control: dict[str, Any] | None = None
 
     @property

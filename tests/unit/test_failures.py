@@ -34,8 +34,8 @@ NOON = Clock(now_ns=lambda: int(datetime(2026, 11, 8, 12, tzinfo=UTC).timestamp(
         ),
         (b'[{"error": {"message": "No.", "code": 400}}]', Detail("No.", "400", None, 400)),
         (
-            b'{"error": {"message": "No.", "code": 429, "status": "RESOURCE_EXHAUSTED", "details": ['
-            b'7, {"@type": "type.googleapis.com/google.rpc.QuotaFailure"},'
+            b'{"error": {"message": "No.", "code": 429, "status": "RESOURCE_EXHAUSTED",'
+            b' "details": [7, {"@type": "type.googleapis.com/google.rpc.QuotaFailure"},'
             b' {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.07s"}]}}',
             Detail("No.", "429", None, 429, "", 34.07),
         ),
