@@ -35,11 +35,11 @@ def _named(text: str) -> Named:
     """`project:shop:month`, `global:day`."""
     whose, _, period = text.rpartition(":")
     try:
-        scope, id = arguments.budget_scope(whose)
+        scope, id = arguments.budget_scope(whose if period in arguments.PERIODS else "")
     except ValueError:
-        period = ""
-    if period not in arguments.PERIODS:
-        raise ValueError(f"expected a name such as project:shop:month or global:day, got {text!r}")
+        raise ValueError(
+            f"expected a name such as project:shop:month or global:day, got {text!r}"
+        ) from None
     return Named(text, scope, id, period)
 
 

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -141,13 +141,15 @@ def curl(url: str, credential: str, model: str | None) -> str:
 
 
 def event(one: LedgerEvent) -> str:
-    """`time  type  model  what came of it` in one line; for a change of who may call, of whom."""
+    """`time  type  model  what came of it` in one line; of budgets, and of changes of who may call,
+    which it is in place of the model."""
     fields = one.fields
-    about = fields.get("model", "")
+    is_change = one.type.startswith("access.")
+    about = _changed(fields) if is_change else fields.get("budget") or fields.get("model", "")
     parts = (
         str(fields.get("time", ""))[11:23],
         f"{one.type:<24}",
-        f"{_changed(fields) if one.type.startswith('access.') else about:<20}",
+        f"{about:<20}",
         _outcome(fields),
     )
     return printable("  ".join(parts).rstrip())
@@ -173,10 +175,25 @@ def _outcome(fields: Mapping[str, Any]) -> str:
         told.append(f"{fields['latency_ms']:.0f} ms")
     if fields.get("cost_nano") is not None:
         told.append(f"${format_usd(fields['cost_nano'])}")
+    told += _money(fields)
     error = fields.get("error")
     if isinstance(error, Mapping):
         told.append(f"{error.get('status')} {error.get('message')}")
     return "  ".join(told)
+
+
+def _money(fields: Mapping[str, Any]) -> Iterator[str]:
+    """How a budget stood that warns or refuses, and the threshold that a cost has passed."""
+    if "account" in fields:
+        spent = f"${format_usd(fields.get('spent_nano', 0))} spent"
+        held = f", ${format_usd(fields['held_nano'])} held" if fields.get("held_nano") else ""
+        yield f"{spent}{held} of ${format_usd(fields.get('limit_nano', 0))}"
+    if fields.get("needed_nano"):
+        yield f"${format_usd(fields['needed_nano'])} needed"
+    if fields.get("refused", 1) > 1:
+        yield f"{fields['refused']} calls refused"
+    if fields.get("current_cost") is not None:
+        yield f"${fields['current_cost']:g}, more than ${fields.get('threshold', 0):g}"
 
 
 def printable(text: str) -> str:

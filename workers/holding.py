@@ -7,6 +7,7 @@ the next; after any other the next asks anew, in the accounts the call was charg
 import asyncio
 import logging
 from datetime import UTC, datetime
+from typing import Any
 
 from ledger.budgets import messages
 from ledger.budgets.messages import Answer, HoldAsk, Shortage
@@ -81,13 +82,14 @@ class Holds:
                 "needed": usd(shortage.needed_nano),
             },
         )
+        whose: dict[str, Any] = of_tenant(call.tenant)
         event = BudgetExceeded(
             event_id=self._clock.new_id(),
             time=rfc3339(self._clock.now_ns()),
             v=1,
             call_id=call.id,
             model=call.model,
-            **of_tenant(call.tenant),
+            **whose,
             budget=shortage.budget,
             account=shortage.account,
             limit_nano=shortage.limit_nano,

@@ -7,7 +7,9 @@ from typing import Annotated, Any
 import msgspec
 
 from ingress.admin.desk import Author, Desk, declared, missing
+from ingress.routing import shown
 from ledger.access.registry import Registry
+from ledger.budgets.names import for_every_id
 from schemas.access import Budget, BudgetScope, BudgetTerms, budget_name, budget_of
 from schemas.access_events import BudgetRemoved, BudgetSet
 from schemas.errors import InvalidRequest
@@ -65,7 +67,11 @@ def budget_begun(
 def budget_removed(registry: Registry, name: str, author: Author) -> BudgetRemoved:
     budget = registry.budgets.get(name)
     if budget is None:
-        raise missing("budget", name)
+        every = for_every_id(name)
+        stands_in = every is not None and registry.has_budget(every)
+        raise missing(
+            "budget", name, f"; '{shown(every or '')}' stands for it" if stands_in else ""
+        )
     if name in registry.configured.budgets:
         raise declared("budget", name)
     return BudgetRemoved(**author.signs(), **_tenant(budget), name=name)

@@ -152,9 +152,9 @@ async def unhurried(records: Iterable[T]) -> AsyncGenerator[T, None]:
             await asyncio.sleep(0)
 
 
-def missing(kind: str, id: str) -> NotFound:
-    """There is no such record."""
-    return NotFound(f"There is no {kind} '{shown(id)}'.", code=f"{kind}_not_found")
+def missing(kind: str, id: str, but: str = "") -> NotFound:
+    """There is no such record; `but` says what there is."""
+    return NotFound(f"There is no {kind} '{shown(id)}'{but}.", code=f"{kind}_not_found")
 
 
 def declared(kind: str, id: str) -> InvalidRequest:

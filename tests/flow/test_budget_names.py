@@ -26,6 +26,8 @@ async def test_a_budget_for_every_id_is_shown_for_the_one_that_is_asked_for(
         money = ("limit_usd", "spent_usd", "held_usd", "remaining_usd")
         assert [ana[name] for name in money] == [1.0, 0.25, 0.1, 0.65]
         assert ana["as_of_seq"] >= seq and ana["resets_at"] is not None
+        header = (await pages.ask("GET", f"/admin/budgets/{ana['name']}")).headers
+        assert int(header["x-nexus-ledger-seq"]) >= ana["as_of_seq"]
         bob = await pages.get("/admin/budgets/user:bob:month")
         assert (bob["record"], bob["spent_usd"]) == ("user:*:month", 0.0)
         daily = await pages.get("/admin/budgets/global:day")
@@ -36,6 +38,9 @@ async def test_a_budget_for_every_id_is_shown_for_the_one_that_is_asked_for(
                 404,
                 "budget_not_found",
             )
+        gone = await pages.ask("DELETE", "/admin/budgets/user:bob:month")
+        assert gone.status_code == 404
+        assert "no budget 'user:bob:month'; 'user:*:month' stands for it." in gone.text
         told = await nexus(pages, "show", "user:ana@example.com:month")
         assert "$0.25" in told and told.endswith("(as user:*:month has it)\n")
         assert "has it" not in await nexus(pages, "show", "global:day")

@@ -42,7 +42,8 @@ def routes(desk: Desk) -> APIRouter:
             async for one in unhurried(desk.registry.budgets.values())
             if (scope is None or one.scope == scope) and (not id or one.id == id)
         ]
-        return desk.answer_list(await _views(desk, budgets), seq)
+        views = await _views(desk, budgets)
+        return desk.answer_list(views, _as_of(views, seq))
 
     @api.get("/{name:path}", **described("get_budget", BudgetAccountView, errors=(404,)))
     async def show(name: str) -> Response:
@@ -52,7 +53,8 @@ def routes(desk: Desk) -> APIRouter:
         budget = desk.registry.budget_named(_as_accounts_have_it(name))
         if budget is None:
             raise missing("budget", name)
-        return desk.answer((await _views(desk, [budget]))[0])
+        (view,) = views = await _views(desk, [budget])
+        return desk.answer(view, as_of=_as_of(views, desk.registry.seq))
 
     @api.delete("/{name:path}", **described("delete_budget", Removed, errors=(404,)))
     async def remove(name: str, author: Author = admin) -> Response:
@@ -73,6 +75,11 @@ def _as_accounts_have_it(name: str) -> str:
     scope, _, rest = name.partition(":")
     id, colon, period = rest.rpartition(":")
     return f"{scope}:{bounded(id)}:{period}" if colon else name
+
+
+def _as_of(views: Sequence[BudgetAccountView], seq: int) -> int:
+    """The sequence that all of them are as of: the governor's, or else the registry's."""
+    return min((one.as_of_seq for one in views if one.as_of_seq is not None), default=seq)
 
 
 async def _views(desk: Desk, budgets: Sequence[Budget]) -> list[BudgetAccountView]:
