@@ -88,7 +88,7 @@ class Owed:
         return self._begin(self._term._replace(holder=self._lender.holder))
 
     def obey(self, reign: int) -> Term:
-        """A governor has granted something. What another before it granted, it does not know of."""
+        """A governor has answered. What another before it granted, it does not know of."""
         return self._begin(self._term._replace(reign=reign))
 
     def _begin(self, term: Term) -> Term:

@@ -242,6 +242,7 @@ class Rating:
         if short is None:
             self._put(line, answer, now_ns)
             return
+        self._owed.obey(short.reign)
         rule = next(rule for rule in line.rules if rule.rate == short.rate)
         if rule.what == "calls" and not line.looked_twice:
             # Whose call just ended elsewhere is here sooner than the slot that it had.

@@ -5,7 +5,7 @@ Who led before has granted leases of which the ledger says nothing. The rule for
 
 - **Used before a window is first asked for**: the start of the call is in the ledger; the window
   begins with everything that the ledger shows of its last minute or hour.
-- **Used later**: an ingress goes on with such a lease until it hears of the new reign (every lease
+- **Used later**: an ingress goes on with such a lease until it hears of the new reign (every answer
   carries its `reign`), or until the lease ends, after 5 s at most. For `_HAND_OVER_NS` the window
   therefore has as much as was granted here, or as many calls as the ledger shows to have begun,
   whichever is more: a call begun with a lease from here is in both, so it counts once; one begun

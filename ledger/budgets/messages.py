@@ -87,13 +87,14 @@ class Shortage(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class RateShortage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The first rate that has not enough left; `wait` is in seconds."""
+    """The first rate that has not enough left; `wait` is in seconds, `reign` that of a lease."""
 
     rate: str
     limit: float
     left: int
     resets_ns: int
     wait: float
+    reign: int = 0
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -26,6 +26,7 @@ class Rates:
     def __init__(self, legacy: Legacy | None = None, most: int = _MOST_OF_A_SCOPE) -> None:
         self._most = most
         self._legacy = legacy
+        self._reign = legacy.reign if legacy is not None else 0
         self._holders: set[str] = set()
         self._scopes: dict[str, dict[str, Rate]] = {}
         self._swept_ns = 0
@@ -48,6 +49,7 @@ class Rates:
                     left=max(left, 0),
                     resets_ns=rate.resets_ns(now_ns),
                     wait=rate.wait(want.need, now_ns),
+                    reign=self._reign,
                 )
         self._holders.add(holder)
         return tuple(
@@ -109,7 +111,7 @@ class Rates:
             until_ns=until_ns,
             left=max(rate.left(now_ns), 0),
             resets_ns=rate.resets_ns(now_ns),
-            reign=self._legacy.reign if self._legacy is not None else 0,
+            reign=self._reign,
         )
 
     def _found(self, name: str) -> Rate | None:
