@@ -17,6 +17,7 @@ from analytics import migrate
 from analytics.accounts import ExplainParams, TotalsParams
 from analytics.asks import Answer, Ask, SqlParams
 from analytics.explanation import explain
+from analytics.opening import opening
 from analytics.projection import Projection
 from analytics.projector import Projector
 from analytics.questions import QUESTIONS, answer
@@ -25,6 +26,7 @@ from analytics.store import READING, WRITING, Database, Store, StoreFailed
 from analytics.totals import totals
 from ledger.access.configured import configured
 from ledger.broker import broker
+from ledger.budgets.opening import OpeningParams
 from ledger.connection import BusRefused, Connection
 from schemas import subjects
 from schemas.config import BusConfig, Config
@@ -177,6 +179,12 @@ class Role:
         params = msgspec.json.decode(ask.params, type=ExplainParams)
         return await explain(params, self._budgets, self._reading, self._as_of())
 
+    async def opening(self, ask: Ask) -> msgspec.Struct:
+        """What a governor begins with. Raises Forbidden and StoreFailed."""
+        _require_admin(ask)
+        params = msgspec.json.decode(ask.params, type=OpeningParams)
+        return await opening(params, self._projection, self._reading, self._as_of())
+
     async def reply(self, how: Reply, body: bytes) -> bytes:
         """The answer to one request, whatever happens."""
         try:
@@ -228,7 +236,12 @@ class Role:
 def _broker(bus: BusConfig, role: Role, on_fatal: Callable[[str], None]) -> NatsBroker:
     made = broker(bus, role=_NAME, on_fatal=on_fatal, on_reconnect=role.look_again)
     answers: dict[str, Reply] = {name: partial(role.ask, name) for name in QUESTIONS}
-    others = {"sql": role.sql, "totals": role.totals, "explain": role.explain}
+    others = {
+        "sql": role.sql,
+        "totals": role.totals,
+        "explain": role.explain,
+        "opening": role.opening,
+    }
     for question, how in {**answers, **others}.items():
         subscriber = made.subscriber(
             subjects.ask(question), queue=_NAME, max_workers=_AT_ONCE, title=question

@@ -86,6 +86,8 @@ class Fold:
         self.health.fold(event)
         counts = self.book.fold(seq, event)
         if seq <= self._start.seq:
+            if not self._start.rates:
+                self.recent.fold(event, start)
             return
         self.telemetry.fold(event, is_end)
         if counts:

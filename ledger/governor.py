@@ -24,6 +24,7 @@ from ledger.aside import Aside
 from ledger.beats import EVERY, Beat, Processes, measure
 from ledger.broker import broker as make_broker
 from ledger.budgets.lessor import EXPIRE_AFTER
+from ledger.budgets.once import AFTER_DEADLINE, KEPT_SECONDS
 from ledger.closer import CLOSE_AFTER
 from ledger.connection import BusRefused, Connection
 from ledger.exposition import Exposition, Position
@@ -32,6 +33,7 @@ from ledger.governing import Reign
 from ledger.health import State
 from ledger.log import Follower
 from ledger.publisher import Publisher, Refused, Unresolved
+from ledger.starting import WORTH_ASKING, Start
 from ledger.streams import ensure
 from schemas import subjects
 from schemas.config import Config
@@ -53,9 +55,10 @@ class Governor:
         publisher: Publisher,
         start: checkpoint.Checkpoint,
         clock: Clock,
+        kept: int = KEPT_SECONDS,
     ) -> None:
         self.id = clock.new_token()
-        self.fold = Fold(start)
+        self.fold = Fold(start, kept)
         self._connection = connection
         self._publisher = publisher
         self._clock = clock
@@ -133,6 +136,16 @@ def _serve(broker: NatsBroker, governor: Governor) -> None:
     broker.subscriber(subjects.GOVERNOR_BEAT)(governor.on_beat)
 
 
+class _App(FastStream):
+    """Tells at once that it is to end, which it does itself only after it has started."""
+
+    on_exit: Callable[[], None]
+
+    def exit(self) -> None:
+        self.on_exit()
+        super().exit()
+
+
 async def run_governor(
     config: Config,
     clock: Clock = Clock(),  # noqa: B008
@@ -140,15 +153,19 @@ async def run_governor(
     *,
     close_after: float = CLOSE_AFTER,
     expire_after: float = EXPIRE_AFTER,
+    worth_asking: int = WORTH_ASKING,
 ) -> None:
     """Govern until SIGTERM or SIGINT, then save where the next one goes on and return.
 
     A call still open `close_after` seconds after its deadline is ended as lost; what a holder of
-    leases has ends when it was silent for `expire_after` seconds. Raises what Connection.connect,
+    leases has ends when it was silent for `expire_after` seconds. Without a checkpoint analytics is
+    asked for the state of a ledger of `worth_asking` events. Raises what Connection.connect,
     streams.ensure and reader raise when the bus cannot be used at the start, and BusRefused when it
     no longer can, or when another governor took over.
     """
     troubles: list[str] = []
+    ending = asyncio.Event()
+    kept = int(config.call_deadline) + AFTER_DEADLINE
 
     def fatal(reason: str) -> None:
         troubles.append(reason)
@@ -163,7 +180,12 @@ async def run_governor(
         )
         await ensure(connection, config)
         publisher = Publisher(connection, clock)
-        governor = Governor(connection, publisher, await checkpoint.load(connection), clock)
+        start = await Start(connection, kept, ending, worth_asking).find()
+        if start is None:
+            yield
+            await connection.drain()
+            return
+        governor = Governor(connection, publisher, start, clock, kept)
         registry = Registry(configured(config))
         feed = Feed(connection, registry, clock)
         reign = Reign(connection, publisher, governor, registry, feed, clock)
@@ -191,7 +213,8 @@ async def run_governor(
         if on_ready is not None:
             on_ready()
 
-    app = FastStream(broker, lifespan=lifespan, after_startup=[after_startup], logger=log)
+    app = _App(broker, lifespan=lifespan, after_startup=[after_startup], logger=log)
+    app.on_exit = ending.set
     try:
         await app.run(log_level=logging.DEBUG)
     except* (ConnectionReconnectingError, ConnectionClosedError):

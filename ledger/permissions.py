@@ -94,6 +94,7 @@ _GOVERNOR = Permissions(
         subjects.setting("access.>"),
         subjects.setting("governor.>"),
         subjects.GOVERNOR_RECALL,
+        subjects.OPENING,
         api("STREAM.PURGE", SNAPSHOTS),
         *_reads(LEDGER, SNAPSHOTS, SETTINGS),
         *_LOOKS,

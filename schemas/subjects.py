@@ -43,6 +43,7 @@ GOVERNOR_HOLD = "governor.hold"
 GOVERNOR_RESET = "governor.reset"
 GOVERNOR_BUDGETS = "governor.budgets"
 QUESTIONS = "ask.*"
+OPENING = "ask.opening"
 INBOXES = "_INBOX"
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]{1,64}")

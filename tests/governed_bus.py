@@ -14,6 +14,7 @@ from ledger.connection import Connection, NoResponders, RequestTimeout
 from ledger.log import Ledger
 from ledger.publisher import Publisher
 from ledger.reader import read_last, read_subject
+from ledger.starting import WORTH_ASKING
 from ledger.streams import ensure
 from schemas import subjects
 from schemas.budget_events import GovernorStarted
@@ -39,6 +40,7 @@ uvloop.run(
         lambda: print("ready", flush=True),
         close_after=float(sys.argv[2]),
         expire_after=float(sys.argv[3]),
+        worth_asking=int(sys.argv[5]),
     )
 )
 """
@@ -124,8 +126,10 @@ async def governing(
     config: Config = Config(),  # noqa: B008
     expire_after: float = 20.0,
     shift_ns: int = 0,
+    worth_asking: int = WORTH_ASKING,
+    is_ready: bool = True,
 ) -> AsyncIterator[Role]:
-    """`shift_ns` is how far the clock of this governor is ahead."""
+    """`shift_ns` is how far the clock of this governor is ahead; `is_ready` waits until it is."""
     async with bus_at(server.url):
         url = server.url_of("governor")
     config = msgspec.structs.replace(config, bus=BusConfig(url=url))
@@ -137,13 +141,15 @@ async def governing(
         str(close_after),
         str(expire_after),
         str(shift_ns),
+        str(worth_asking),
         stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
     role = Role(process)
     try:
-        async with asyncio.timeout(20):
-            assert await process.stdout.readline() == b"ready\n"
+        if is_ready:
+            async with asyncio.timeout(20):
+                assert await process.stdout.readline() == b"ready\n"
         yield role
     finally:
         await role.ends_with(signal.SIGKILL)

@@ -8,7 +8,7 @@ import msgspec
 from schemas.budget_events import BudgetWarning, CostAlert
 from schemas.events import LedgerEvent, Outcome, RequestStart, Terminal
 
-_REMEMBERED = 20_000
+REMEMBERED = 20_000
 _WATCHED = 1_000
 
 
@@ -58,7 +58,7 @@ class Alerts:
             self._charge(event, start)
         elif isinstance(event, BudgetWarning):
             self.warned[event.account] = None
-            if len(self.warned) > _REMEMBERED:
+            if len(self.warned) > REMEMBERED:
                 del self.warned[next(iter(self.warned))]
         elif isinstance(event, CostAlert):
             self.costly.pop(event.call_id, None)
