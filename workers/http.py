@@ -180,8 +180,11 @@ class Http:
 
 @lru_cache(maxsize=1024)
 def _route(url: str) -> tuple[URL, URL | None]:
-    """Where to send to, and through which proxy."""
-    to = URL(url)
+    """Where to send to, and through which proxy.
+
+    A URL with escapes goes out as it is written: a signature may be over them.
+    """
+    to = URL(url, encoded="%" in url)
     proxy = getproxies_environment().get("https") if to.scheme == "https" else None
     if proxy is None or proxy_bypass(to.host or ""):
         return to, None
