@@ -99,11 +99,11 @@ def usage(classes: Usage) -> dict[str, Any]:
     """Usage in Anthropic's own words."""
     return {
         "input_tokens": classes.input,
-        "cache_creation_input_tokens": classes.cache_write,
+        "cache_creation_input_tokens": classes.cache_write + classes.cache_write_1h,
         "cache_read_input_tokens": classes.cached_input,
         "cache_creation": {
             "ephemeral_5m_input_tokens": classes.cache_write,
-            "ephemeral_1h_input_tokens": 0,
+            "ephemeral_1h_input_tokens": classes.cache_write_1h,
         },
         "output_tokens": classes.output + classes.reasoning,
         "output_tokens_details": {"thinking_tokens": classes.reasoning},
@@ -122,10 +122,10 @@ def message_events(
     if told is None:
         del start["usage"]
     else:
-        start["usage"] = {**usage(told), "output_tokens": 1}
-        end["usage"] = {"output_tokens": told.output + told.reasoning}
-        if told.reasoning:
-            end["usage"]["output_tokens_details"] = {"thinking_tokens": told.reasoning}
+        counts = usage(told)
+        start["usage"] = {**counts, "output_tokens": 1, "output_tokens_details": None}
+        del counts["cache_creation"], counts["service_tier"]
+        end["usage"] = counts
     events = [event("message_start", message=start), event("ping")]
     for index, (block, deltas) in enumerate(blocks):
         events.append(event("content_block_start", index=index, content_block=block))

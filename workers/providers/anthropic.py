@@ -7,8 +7,9 @@ from yarl import URL
 
 from schemas.config import ProviderConfig
 from schemas.ids import Clock
-from workers.anthropic_answers import MessageFolder, canonical_message
-from workers.anthropic_requests import messages_request
+from workers.anthropic_answer import canonical_message
+from workers.anthropic_request import messages_request
+from workers.anthropic_stream import MessageFolder
 from workers.asked import cannot
 from workers.exchange import Request, streamed, whole
 from workers.failures import Failures
