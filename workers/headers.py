@@ -26,6 +26,7 @@ _NEVER_PASSED_ON = frozenset(
 # Whose account it is: nothing of the gateway's may stand beside a client's own key.
 _OF_AN_ACCOUNT = frozenset(
     {
+        "anthropic-workspace-id",
         "api-key",
         "authorization",
         "openai-organization",
