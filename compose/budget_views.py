@@ -13,6 +13,7 @@ from schemas.money import format_usd
 
 _STATS_COLUMNS = ("budget", "limit", "spent", "held", "left", "resets", "stop")
 _SPARE = ("stop", "held")
+_NOT_KNOWN = "(what is spent is not known now: the governor does not answer)"
 _END = ("finish_reason", "usage_status", "billed_to", "price_id", "reason")
 
 
@@ -92,11 +93,13 @@ class Explanation(msgspec.Struct):
 
 
 def budget(one: Budget) -> str:
-    """All of a budget, in lines."""
-    stands_in = one.record is not None and one.record != one.name
-    return admin_views.budget(one) + (
-        f"(as {show.printable(one.record or '')} has it)\n" if stands_in else ""
-    )
+    """All of a budget, in lines; of one that was just set there is no account to be told."""
+    told = admin_views.budget(one)
+    if one.record is None:
+        return told
+    if one.record != one.name:
+        told += f"(as {show.printable(one.record)} has it)\n"
+    return told if one.spent_usd is not None else f"{told}{_NOT_KNOWN}\n"
 
 
 def question(one: Budget) -> str:
@@ -128,7 +131,7 @@ def stats(found: Stats, room: int | None) -> str:
         for one in found.scopes
     ]
     if found.as_of_seq is None:
-        end = "(what is spent is not known now: the governor does not answer)"
+        end = _NOT_KNOWN
     else:
         end = f"(ledger sequence {found.as_of_seq})"
     return show.table(_STATS_COLUMNS, cells, room, _SPARE) + end

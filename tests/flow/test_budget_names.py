@@ -66,6 +66,13 @@ async def test_a_name_that_is_longer_than_any_id_shows_the_account_it_is_charged
         assert found["spent_usd"] == 0.0
 
 
+async def test_what_nobody_knows_now_is_said_to_be_unknown(nats_server: NatsServer) -> None:
+    async with pages_at(nats_server) as pages:
+        told = await nexus(pages, "show", "global:day")
+        assert told.endswith("(what is spent is not known now: the governor does not answer)\n")
+        assert "not known" not in await nexus(pages, "set", "project:x", "day", "1")
+
+
 async def test_a_budget_is_reset_by_command(nats_server: NatsServer) -> None:
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(governing(nats_server, config=CONFIG))
