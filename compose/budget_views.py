@@ -130,10 +130,7 @@ def stats(found: Stats, room: int | None) -> str:
         ]
         for one in found.scopes
     ]
-    if found.as_of_seq is None:
-        end = _NOT_KNOWN
-    else:
-        end = f"(ledger sequence {found.as_of_seq})"
+    end = _NOT_KNOWN if found.as_of_seq is None else f"(ledger sequence {found.as_of_seq})"
     return show.table(_STATS_COLUMNS, cells, room, _SPARE) + end
 
 
