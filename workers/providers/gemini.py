@@ -1,0 +1,201 @@
+"""The `gemini` dialect: Google's models by AI Studio (an API key) or Vertex AI (a project).
+
+Sources: ai.google.dev/api, cloud.google.com/vertex-ai/generative-ai/docs and the `google-genai`
+package 3.4.
+"""
+
+import os
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from urllib.parse import quote
+
+from yarl import URL
+
+from schemas.config import ProviderConfig
+from schemas.ids import Clock
+from workers import gemini_embeddings
+from workers.asked import read_chat, read_embedding, texts_of
+from workers.exchange import Request, streamed, whole
+from workers.failures import Failures
+from workers.gemini_answers import ChatFolder, chat_answer
+from workers.gemini_requests import TAKES, generate_body, split_tools
+from workers.gemini_turns import images_in
+from workers.headers import passed_on, without_account
+from workers.http import Http
+from workers.images import fetches_private, images_of
+from workers.providers.base import Answer, Ask, Deltas, Provider, StreamEnd
+from workers.sse import Parser
+from workers.tokens import AccessToken, service_account
+
+AI_STUDIO = "https://generativelanguage.googleapis.com/v1beta"
+_VERTEX = "aiplatform.googleapis.com"
+_EXPRESS = f"https://{_VERTEX}/v1/publishers/google"
+# Locations that are several regions, at hosts of their own (python-genai, `_api_client`).
+_MULTI_REGIONS = frozenset({"us", "eu"})
+_COLLECTIONS = ("models/", "tunedModels/")
+
+
+def create(name: str, config: ProviderConfig, http: Http, clock: Clock) -> Provider:
+    return Gemini(name, config, http, clock)
+
+
+class Gemini:
+    """Google's models at one place.
+
+    `options.project` makes it Vertex AI, in `region` (default: global), with `options.access_token`
+    or the service account of `options.credentials_file` (default: GOOGLE_APPLICATION_CREDENTIALS).
+    A client's own key is an API key, at Vertex AI one of its express mode.
+    """
+
+    def __init__(self, name: str, config: ProviderConfig, http: Http, clock: Clock) -> None:
+        self.name = name
+        self._http = http
+        self._drop = config.drop_params
+        self._private = fetches_private(name, config.options)
+        self._base = _base_url(name, config)
+        in_project = bool(config.options.get("project"))
+        self._vertex = in_project or (URL(self._base).host or "").endswith(_VERTEX)
+        self._base_for_client_key = _EXPRESS if in_project and not config.base_url else self._base
+        self._headers = {"Content-Type": "application/json", **config.headers}
+        self._headers_for_client_key = _without_google(
+            without_account(self._headers, config.api_key)
+        )
+        given_token = config.options.get("access_token", "")
+        secrets = (config.api_key, given_token, *config.headers.values())
+        self._failures = Failures(name, secrets, clock)
+        self._token: AccessToken | None = None
+        if config.api_key:
+            self._headers["x-goog-api-key"] = config.api_key
+        elif given_token:
+            self._headers["Authorization"] = f"Bearer {given_token}"
+        elif in_project:
+            self._token = _token(name, config, http, self._failures, clock)
+
+    async def complete(self, ask: Ask) -> Answer:
+        failures = self._failures.with_client_key(ask.credential)
+        request = await self._chat(ask, failures)
+        return chat_answer(await whole(self._http, request, ask, failures), ask, failures)
+
+    async def stream(self, ask: Ask) -> AsyncGenerator[Deltas | StreamEnd, None]:
+        failures = self._failures.with_client_key(ask.credential)
+        request = await self._chat(ask, failures)
+        folder = ChatFolder(ask, failures)
+        pieces = streamed(self._http, request, ask, failures, Parser(), folder)
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield piece
+
+    async def embed(self, ask: Ask) -> Answer:
+        failures = self._failures.with_client_key(ask.credential)
+        embedding, given = read_embedding(ask, gemini_embeddings.TAKES, failures, drop=self._drop)
+        texts = texts_of(embedding, failures)
+        engine = ask.engine or ask.model
+        if not self._vertex:
+            method = "batchEmbedContents"
+            body = gemini_embeddings.embed_body(texts, embedding, given, _resource(engine))
+        elif gemini_embeddings.is_predicted(engine):
+            method = "predict"
+            body = gemini_embeddings.predict_body(texts, embedding, given)
+        else:
+            method = "batchEmbedContents"
+            body = gemini_embeddings.vertex_embed_body(texts, embedding, given)
+        request = Request(self._url(ask, method), await self._sent_with(ask), body)
+        got = await whole(self._http, request, ask, failures)
+        return gemini_embeddings.embedded(got, ask, texts, embedding, failures)
+
+    async def close(self) -> None:
+        if self._token is not None:
+            await self._token.close()
+
+    async def _chat(self, ask: Ask, failures: Failures) -> Request:
+        """What asks for a chat, with its images fetched."""
+        functions_only, own_tools = split_tools(ask)
+        chat, given = read_chat(functions_only, TAKES, failures, drop=self._drop)
+        images = await images_of(images_in(chat), self._http, failures, private=self._private)
+        body = generate_body(
+            chat,
+            given,
+            own_tools,
+            images,
+            ask.engine or ask.model,
+            failures,
+            vertex=self._vertex,
+            drop=self._drop or bytes(given.get("drop_params", b"")) == b"true",
+        )
+        method = "streamGenerateContent?alt=sse" if ask.stream else "generateContent"
+        return Request(self._url(ask, method), await self._sent_with(ask), body)
+
+    def _url(self, ask: Ask, method: str) -> str:
+        base = self._base_for_client_key if ask.credential else self._base
+        return f"{base}/{_resource(ask.engine or ask.model)}:{method}"
+
+    async def _sent_with(self, ask: Ask) -> Mapping[str, str]:
+        """All headers. Google's own of the client, which are about accounts, go along only with
+        the client's own key."""
+        if ask.credential:
+            own = {**self._headers_for_client_key, "x-goog-api-key": ask.credential}
+            return passed_on(ask.headers, own)
+        own = self._headers
+        if self._token is not None:
+            own = {**own, "Authorization": f"Bearer {await self._token.text()}"}
+        return passed_on(_without_google(ask.headers), own)
+
+
+def _base_url(name: str, config: ProviderConfig) -> str:
+    """What stands before `/models/...`. Raises ValueError for a wrong setting."""
+    if config.base_url:
+        url = URL(config.base_url)
+        if url.scheme not in ("http", "https") or not url.host or url.query_string:
+            raise ValueError(
+                f"providers.{name}.base_url: expected an http(s) URL without a query,"
+                f" got {config.base_url!r}"
+            )
+        return config.base_url.rstrip("/")
+    project = config.options.get("project", "")
+    if not project:
+        if config.region or "credentials_file" in config.options:
+            raise ValueError(
+                f"providers.{name}.options.project: expected the project that Vertex AI runs in"
+            )
+        return AI_STUDIO
+    region = config.region or "global"
+    if region == "global":
+        host = _VERTEX
+    elif region in _MULTI_REGIONS:
+        host = f"aiplatform.{region}.rep.googleapis.com"
+    else:
+        host = f"{region}-{_VERTEX}"
+    if URL(f"https://{host}").host != host:
+        raise ValueError(f"providers.{name}.region: expected a region of Google's, got {region!r}")
+    project = quote(project, safe="")
+    return f"https://{host}/v1/projects/{project}/locations/{region}/publishers/google"
+
+
+def _token(
+    name: str, config: ProviderConfig, http: Http, failures: Failures, clock: Clock
+) -> AccessToken:
+    key_file = config.options.get("credentials_file") or os.environ.get(
+        "GOOGLE_APPLICATION_CREDENTIALS", ""
+    )
+    if not key_file:
+        raise ValueError(
+            f"providers.{name}.options.credentials_file: expected the key file of a service"
+            " account; GOOGLE_APPLICATION_CREDENTIALS may name it too"
+        )
+    try:
+        source = service_account(key_file, clock)
+    except ValueError as error:
+        raise ValueError(f"providers.{name}.options.credentials_file: {error}") from error
+    return AccessToken(source, http, failures, clock)
+
+
+def _resource(engine: str) -> str:
+    """The path of a model, whichever way it was named; nothing in a name leaves that path."""
+    for collection in _COLLECTIONS:
+        if engine.startswith(collection):
+            return collection + quote(engine.removeprefix(collection), safe="")
+    return f"models/{quote(engine, safe='')}"
+
+
+def _without_google(headers: Mapping[str, str]) -> dict[str, str]:
+    return {k: v for k, v in headers.items() if not k.lower().startswith("x-goog-")}
