@@ -194,14 +194,17 @@ class Cluster:
             argv += ["--port", str(port)]
         return self.process(name, argv, bus=bus or self.bus.url_of(command))
 
-    def governor(self, close_after: float) -> Role:
-        """A governor with another patience than the minute and a half it has by itself."""
+    def governor(self, close_after: float, expire_after: float = 20.0) -> Role:
+        """A governor with another patience than the minute and a half it has by itself for calls
+        without an end, and the 20 s for silent holders."""
         script = (
             "import os, uvloop\n"
             "from compose import roles, settings\n"
             "from ledger.governor import run_governor\n"
             f"config = settings.load({str(self.config)!r}, os.environ, {{}}).config\n"
-            f"uvloop.run(run_governor(config, on_ready=roles.ready, close_after={close_after}))\n"
+            "uvloop.run(run_governor("
+            f"config, on_ready=roles.ready, close_after={close_after}, expire_after={expire_after}"
+            "))\n"
         )
         argv = [sys.executable, "-P", "-c", script]
         return self.process("governor", argv, bus=self.bus.url_of("governor"))

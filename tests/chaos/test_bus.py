@@ -2,17 +2,15 @@
 
 import asyncio
 import itertools
-import random
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
 import pytest
 
 from schemas.events import AttemptAbandoned, RequestComplete, RequestLost, RequestStart
 from tests.cluster import Cluster, until
-from tests.ledger_facts import ends, outcomes
+from tests.ledger_facts import outcomes
 from tests.streaming import Stream
 from tests.upstream import Recorded, Reply, chat_answer, chat_stream, json_reply
 
@@ -56,7 +54,7 @@ async def test_streams_survive_the_death_of_the_bus_without_a_gap_or_a_repeat(
     async with Cluster(
         tmp_path, workers=workers, ingresses=ingresses, settings=DEFAULTS
     ) as cluster:
-        cluster.upstream.script(slowly(count, 0.06))
+        cluster.upstream.script(slowly(count, 0.04))
         for round_, away in enumerate((0.3, 1.0)):
             streams = {
                 f"r{round_}s{number}": cluster.stream(
@@ -124,11 +122,13 @@ async def test_calls_begun_while_the_bus_is_away_wait_for_it(tmp_path: Path) -> 
 
 
 async def test_a_bus_that_stays_away_gives_503_with_a_time_to_come_back(tmp_path: Path) -> None:
-    async with Cluster(tmp_path, settings=DEFAULTS) as cluster:
-        cluster.upstream.script(slowly(200, 0.05))
+    settings = {"queue": {"ack_wait": 4.0, "in_progress_every": 1.0}}
+    async with Cluster(tmp_path, settings=settings) as cluster:
+        cluster.upstream.script(slowly(150, 0.05))
         stream = cluster.stream("long")
         await has_shown(stream, 3)
         cluster.bus.kill()
+        killed = time.monotonic()
         answers = await asyncio.gather(*(cluster.ask("hi", app="refused") for _ in range(5)))
         for answer in answers:
             error = answer.json()["error"]
@@ -140,7 +140,7 @@ async def test_a_bus_that_stays_away_gives_503_with_a_time_to_come_back(tmp_path
             assert int(answer.headers["retry-after"]) >= 1
             assert error["request_id"] == answer.headers["x-request-id"]
         # By now the worker cannot be sure any more that the running stream is still its own.
-        await asyncio.sleep(1.5)
+        await until(lambda: time.monotonic() > killed + 4.5)
         cluster.bus.start()
 
         assert (await cluster.ask("hi")).status_code == 200
@@ -168,90 +168,3 @@ async def test_a_job_that_was_lost_altogether_is_ended_by_the_governor(tmp_path:
 
 async def has_job(cluster: Cluster) -> bool:
     return await cluster.jobs() == 1
-
-
-class Load:
-    """Clients that call again and again, and what each call came to."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self.streams: list[tuple[str, Stream]] = []
-        self.answers: dict[str, httpx.Response | None] = {}
-        self._cluster = cluster
-        self._numbers = itertools.count()
-        self._stopped = False
-        self._clients = [
-            asyncio.create_task(client(ingress))
-            for ingress in range(len(cluster.ingresses))
-            for client in [self._ask] * 3 + [self._stream] * 8
-        ]
-
-    async def stop(self) -> None:
-        """Returns when the last calls have come to something."""
-        self._stopped = True
-        await asyncio.gather(*self._clients)
-
-    async def _ask(self, ingress: int) -> None:
-        while not self._stopped:
-            name = f"call{next(self._numbers)}"
-            try:
-                self.answers[name] = await self._cluster.ask(name, app=name, ingress=ingress)
-            except httpx.TransportError:
-                self.answers[name] = None
-            await asyncio.sleep(0.1)
-
-    async def _stream(self, ingress: int) -> None:
-        while not self._stopped:
-            name = f"call{next(self._numbers)}"
-            stream = self._cluster.stream(name, app=name, ingress=ingress)
-            self.streams.append((name, await stream.end()))
-            await asyncio.sleep(0.1)
-
-
-@pytest.mark.slow
-async def test_after_a_series_of_kills_every_call_has_one_end_and_every_client_an_answer(
-    tmp_path: Path,
-) -> None:
-    count = 40
-    settings = {"call_deadline": 8.0, "queue": {"ack_wait": 3.0, "in_progress_every": 0.5}}
-    dice = random.Random(7)
-    async with Cluster(tmp_path, workers=2, ingresses=2, settings=settings) as cluster:
-        await cluster.governor(close_after=2.0).start()
-        cluster.upstream.script(slowly(count, 0.03))
-        load = Load(cluster)
-        for victim in ["worker", "bus", "ingress", "bus", "sleeper"] * 2:
-            await asyncio.sleep(dice.uniform(0.5, 1.5))
-            match victim:
-                case "bus":
-                    await kill_bus(cluster, dice.uniform(0.0, 0.8))
-                case "sleeper":
-                    worker = dice.choice(cluster.workers)
-                    await worker.pause()
-                    await asyncio.sleep(3.5)
-                    worker.resume()
-                case _:
-                    role = dice.choice(
-                        getattr(cluster, victim + ("es" if victim == "ingress" else "s"))
-                    )
-                    await role.kill()
-                    await role.start()
-        await load.stop()
-
-        events = await cluster.settled(30.0)
-        by_app = {event.app: event for event in ends(events)}
-        whole = 0
-        for name, stream in load.streams:
-            assert stream.clear or stream.broken, f"{name}: {vars(stream)}"
-            assert stream.texts == words(name, count)[: len(stream.texts)], name
-            if stream.done:
-                whole += 1
-                assert stream.texts == words(name, count), name
-                assert isinstance(by_app[name], RequestComplete)
-        for name, answer in load.answers.items():
-            if answer is not None and answer.status_code == 200:
-                whole += 1
-                assert answer.json()["choices"][0]["message"]["content"] == name
-                assert isinstance(by_app[name], RequestComplete)
-            elif answer is not None:
-                assert set(answer.json()["error"]) >= {"message", "type", "code"}, name
-        print(f"{whole} whole answers of {len(load.streams) + len(load.answers)} calls")
-        assert whole > 100, "the gateway should have worked most of the time"

@@ -5,7 +5,8 @@ import os
 import random
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,14 @@ from tests.steady_load import SteadyLoad
 CHUNKS = 20
 DEADLINE = 8.0
 CLOSE_AFTER = 2.0
-# A holder that was killed has its leases for 20 s; what a governor did not hear is told again.
+# Longer than an ingress trusts its leases without an answer, and shorter than it is in earnest.
+EXPIRE_AFTER = 8.0
+# A holder that was killed has its leases so long; what a governor did not hear is told again.
 HELD_FOR = 60.0
+QUEUE = {"ack_wait": 3.0, "in_progress_every": 0.5}
 SETTINGS: dict[str, Any] = {
     "call_deadline": DEADLINE,
-    "queue": {"ack_wait": 3.0, "in_progress_every": 0.5},
+    "queue": QUEUE,
     "budgets": [
         {"scope": "global", "period": "total", "limit_usd": 1000.0, "hard_stop": True},
         {"scope": "key", "id": "*", "period": "total", "limit_usd": 1000.0, "hard_stop": True},
@@ -40,11 +44,14 @@ SETTINGS: dict[str, Any] = {
 SLOW_KILLS = int(os.environ.get("NEXUS_TEST_KILLS", "0"))
 SEED = int(os.environ.get("NEXUS_TEST_SEED", "7"))
 
+# Happens to a process or to the bus, which is away for so many seconds.
+Crash = Callable[[float], Coroutine[Any, Any, None]]
+
 
 class Crashes:
     """Kills one process after the other, in rounds of seeded dice, and starts each again.
 
-    In a round of nine every process has its turn, the bus three times.
+    In a round of ten every process has its turn, the bus three times, and a worker sleeps once.
     """
 
     def __init__(self, cluster: Cluster, governors: Sequence[Role], seed: int) -> None:
@@ -52,29 +59,39 @@ class Crashes:
         self._cluster = cluster
         self._dice = random.Random(seed)
         self._roles = [*cluster.ingresses, *cluster.workers, *governors]
-        self._round: list[Role | None] = []
+        self._round: list[Crash] = []
 
     async def happen(self, kills: int) -> None:
         for _ in range(kills):
             await asyncio.sleep(self._dice.uniform(0.2, 1.0))
-            away = self._dice.uniform(0.0, 0.8)
-            victim = self._next()
-            self.log.append(victim.name if victim else "bus")
-            if victim is None:
-                self._cluster.bus.kill()
-                await asyncio.sleep(away)
-                self._cluster.bus.start()
-            else:
-                await victim.kill()
-                await asyncio.sleep(away)
-                await victim.start()
+            await self._next()(self._dice.uniform(0.0, 0.8))
 
-    def _next(self) -> Role | None:
-        """A process; None is the bus."""
+    def _next(self) -> Crash:
         if not self._round:
-            self._round = [*self._roles, None, None, None]
+            kills = [partial(self._kill, role) for role in self._roles]
+            self._round = [*kills, *[self._kill_bus] * 3, self._sleep]
             self._dice.shuffle(self._round)
         return self._round.pop()
+
+    async def _kill(self, role: Role, away: float) -> None:
+        self.log.append(role.name)
+        await role.kill()
+        await asyncio.sleep(away)
+        await role.start()
+
+    async def _kill_bus(self, away: float) -> None:
+        self.log.append("bus")
+        self._cluster.bus.kill()
+        await asyncio.sleep(away)
+        self._cluster.bus.start()
+
+    async def _sleep(self, away: float) -> None:
+        """A worker wakes when its jobs are another's."""
+        sleeper = self._dice.choice(self._cluster.workers)
+        self.log.append(f"{sleeper.name} sleeps")
+        await sleeper.pause()
+        await asyncio.sleep(QUEUE["ack_wait"] + away)
+        sleeper.resume()
 
 
 @pytest.mark.parametrize(
@@ -98,7 +115,7 @@ async def test_after_kills_under_load_every_call_has_one_end_and_all_sums_agree(
     async with Cluster(tmp_path, workers=2, ingresses=2, settings=settings) as cluster:
         meter = Meter(CHUNKS, 0.03)
         cluster.upstream.script(meter)
-        governors = [cluster.governor(CLOSE_AFTER) for _ in range(2)]
+        governors = [cluster.governor(CLOSE_AFTER, EXPIRE_AFTER) for _ in range(2)]
         await asyncio.gather(*(governor.start() for governor in governors))
         load = SteadyLoad(cluster, streams=4, asks=3, pause=0.1)
         crashes = Crashes(cluster, governors, SEED)
