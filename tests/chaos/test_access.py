@@ -18,7 +18,7 @@ PROMISED = 1.0
 
 @pytest.fixture
 async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
-    async with Cluster(tmp_path, ingresses=INGRESSES) as cluster:
+    async with Cluster(tmp_path, workers=0, ingresses=INGRESSES) as cluster:
         yield cluster
 
 

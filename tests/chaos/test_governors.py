@@ -223,9 +223,10 @@ async def test_leases_go_on_when_the_bus_was_killed_under_load(
 async def test_after_kills_at_any_moment_the_state_is_that_of_the_whole_ledger(
     bus: Bus, nats_server: NatsServer
 ) -> None:
-    """As many kills as NEXUS_TEST_KILLS says, a few by default."""
+    """As many kills as NEXUS_TEST_KILLS says, a few by default: by these dice the first governor
+    is killed when it has kept a checkpoint, the second before, and the third is asked to end."""
     rounds = int(os.environ.get("NEXUS_TEST_KILLS", "3"))
-    dice = random.Random(5)
+    dice = random.Random(179)
     async with loaded(nats_server) as load, AsyncExitStack() as stack:
         for _ in range(rounds):
             role = await stack.enter_async_context(governing(nats_server, config=CONFIG))

@@ -42,7 +42,7 @@ def usage_event(prompt: int, completion: int) -> bytes:
     return event(chat_chunk({}, choices=[], usage=usage(prompt, completion))) + DONE
 
 
-@pytest.mark.parametrize("ack_wait", [ACK_WAIT, 6.0])
+@pytest.mark.parametrize("ack_wait", [ACK_WAIT, 4.0])
 async def test_a_worker_killed_before_its_first_frame_is_replaced_unseen(
     tmp_path: Path, ack_wait: float
 ) -> None:
