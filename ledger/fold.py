@@ -30,7 +30,8 @@ _PARKED_TYPES = 100
 class Fold:
     """Feed it the records of the ledger in order, from the checkpoint's `fold_from` on.
 
-    `on_event` is called with every event that is new, once everything here has it.
+    An event of a call that the ledger has twice counts the first time. `on_event` is called with
+    every event that is new, once everything here has it.
     """
 
     def __init__(self, checkpoint: Checkpoint, kept: int = KEPT_SECONDS) -> None:
@@ -89,9 +90,10 @@ class Fold:
             if not self._start.rates:
                 self.recent.fold(event, start)
             return
+        if not counts:
+            return
         self.telemetry.fold(event, is_end)
-        if counts:
-            self.alerts.fold(event, start)
+        self.alerts.fold(event, start)
         self.recent.fold(event, start)
         if self.on_event is not None:
             self.on_event(event)

@@ -11,7 +11,7 @@ from ledger.budgets.opening import PARTS, Kind, Opening, OpeningParams, Part, op
 from ledger.checkpoint import Checkpoint, digest_of, pack
 from ledger.connection import Connection, Disconnected, NoResponders, RequestTimeout
 from ledger.log import last_sequence
-from ledger.reader import read_at, read_subject
+from ledger.reader import Unreadable, read_at, read_subject
 from schemas import subjects
 from schemas.errors import ErrorInfo
 
@@ -144,7 +144,10 @@ class Start:
         head = await self._ask("head", 0, "")
         if head.through == 0:
             raise _Untold("it has no events from the ledger's beginning on")
-        kept = await read_at(self._connection, subjects.LEDGER, head.through)
+        try:
+            kept = await read_at(self._connection, subjects.LEDGER, head.through)
+        except Unreadable as error:
+            raise _Untold(f"it knows the ledger up to {head.through}, but {error}") from error
         if head.through >= first and (kept is None or digest_of(kept) != head.digest):
             raise _Untold("its events are those of another ledger")
         return head

@@ -279,7 +279,11 @@ async def test_the_questions_of_administrators_are_refused_to_tenants(
     async with AsyncExitStack() as stack:
         bus: Bus = await stack.enter_async_context(bus_at(nats_server.url))
         await projecting(stack, analytics(nats_server, tmp_path / "data"))
-        for question, params in (("totals", {"through": 0}), ("explain", {"call_id": "c"})):
+        for question, params in (
+            ("totals", {"through": 0}),
+            ("explain", {"call_id": "c"}),
+            ("opening", {"part": "head", "kept": 1}),
+        ):
             body = json.dumps({"params": params, "scope": {"key_id": "key_a"}}).encode()
             answer = await bus.connection.request(f"ask.{question}", body, timeout=10)
             assert json.loads(answer.data)["error"]["type"] == "permission_error"

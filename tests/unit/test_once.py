@@ -8,6 +8,8 @@ import msgspec
 
 from ledger.budgets.book import Book
 from ledger.budgets.once import Once
+from ledger.checkpoint import Checkpoint
+from ledger.fold import Fold
 from ledger.tally import Tally
 from schemas.event import Event
 from schemas.events import LedgerEvent, Outcome, Terminal
@@ -74,6 +76,20 @@ async def test_governor_database_and_tally_add_up_the_same_whatever_comes_twice(
         assert {account: nano for account, (nano, _, _) in stored.items()} == plain
         ended = {one.call_id for one in events if isinstance(one, Terminal)}
         assert book.open_calls == 60 - len(ended)
+
+
+def test_the_governor_counts_a_copy_in_none_of_its_numbers() -> None:
+    fold, heard = Fold(Checkpoint()), list[LedgerEvent]()
+    fold.on_event = heard.append
+    start = sample.start("a", alert_nano=10)
+    attempt = sample.attempt_failed("a", cost_nano=6, accounts=ACCOUNTS)
+    end = sample.complete("a", cost_nano=5, accounts=ACCOUNTS)
+    for seq, event in enumerate((start, attempt, attempt, end, attempt, end), 1):
+        fold.take(sample.stored(seq, event))
+    assert heard == [start, attempt, end]
+    assert sum(fold.telemetry.cost_nano.values.values()) == 11
+    assert [one.cost_nano for one in fold.alerts.costly.values()] == [11]
+    assert (fold.seq, fold.book.seq, fold.book.settled(ACCOUNTS[0])) == (6, 6, 11)
 
 
 def an_end(call_id: str, second: int, event_id: str = "e") -> LedgerEvent:
