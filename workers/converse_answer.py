@@ -37,11 +37,19 @@ class _Camel(msgspec.Struct, rename="camel"):
     """Fields are written as in `stopReason`."""
 
 
+class _CacheDetail(_Camel):
+    """Tokens written to a cache that keeps them for `ttl`: `5m` or `1h`."""
+
+    ttl: str
+    input_tokens: Count
+
+
 class _TokenUsage(_Camel):
     input_tokens: Count
     output_tokens: Count
     cache_read_input_tokens: Count | None = None
     cache_write_input_tokens: Count | None = None
+    cache_details: list[_CacheDetail] | None = None
 
 
 class _ToolUse(_Camel):
@@ -186,8 +194,9 @@ def usage_of(raw: Raw) -> Usage | None:
     """Tokens as Bedrock counts them; None if it did not, unknown if they cannot be read.
 
     `inputTokens` are those that were neither read from the cache nor written to it
-    (docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html); what a model thinks is part
-    of `outputTokens` and not told apart.
+    (docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html); `cacheDetails` tells what is
+    kept for an hour from the rest of `cacheWriteInputTokens`. What a model thinks is part of
+    `outputTokens`, and not told apart.
     """
     if bytes(raw) in (b"", b"null"):
         return None
@@ -195,10 +204,14 @@ def usage_of(raw: Raw) -> Usage | None:
         usage = _decode_usage(raw)
     except NOT_AS_ASKED:
         return Usage()
+    written = usage.cache_write_input_tokens or 0
+    details = usage.cache_details or ()
+    hour = min(written, sum(one.input_tokens for one in details if one.ttl == "1h"))
     return Usage(
         input=usage.input_tokens,
         cached_input=usage.cache_read_input_tokens or 0,
-        cache_write=usage.cache_write_input_tokens or 0,
+        cache_write=written - hour,
+        cache_write_1h=hour,
         output=usage.output_tokens,
         status="reported",
     )

@@ -29,7 +29,7 @@ _TYPES = {
 def frame(payload: bytes, headers: dict[str, str]) -> bytes:
     """One message of an event stream, whose headers are all text."""
     block = b"".join(
-        bytes([len(name)])
+        bytes([len(name.encode())])
         + name.encode()
         + b"\x07"
         + struct.pack(">H", len(value.encode()))
@@ -103,17 +103,21 @@ def thought_block(index: int, *texts: str, signature: str = SIGNATURE) -> list[b
     ]
 
 
-def token_usage(usage: Usage | None = None) -> dict[str, int]:
+def token_usage(usage: Usage | None = None) -> dict[str, Any]:
     """Usage in Bedrock's words: cached tokens stand beside the input, and are in the total."""
     usage = usage or Usage(input=7, output=3)
-    counts = {
+    counts: dict[str, Any] = {
         "inputTokens": usage.input,
         "outputTokens": usage.output + usage.reasoning,
         "totalTokens": usage.prompt + usage.completion,
     }
-    if usage.cached_input or usage.cache_write:
+    written = {"1h": usage.cache_write_1h, "5m": usage.cache_write}
+    if usage.cached_input or any(written.values()):
         counts["cacheReadInputTokens"] = usage.cached_input
-        counts["cacheWriteInputTokens"] = usage.cache_write
+        counts["cacheWriteInputTokens"] = sum(written.values())
+        counts["cacheDetails"] = [
+            {"ttl": ttl, "inputTokens": count} for ttl, count in written.items() if count
+        ]
     return counts
 
 
