@@ -32,6 +32,7 @@ class OpenCalls:
         return len(self._open)
 
     def __iter__(self) -> Iterator[OpenCall]:
+        """In the order in which they began."""
         return iter(self._open.values())
 
     def fold(self, seq: int, event: LedgerEvent) -> bool:

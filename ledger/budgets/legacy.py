@@ -24,6 +24,7 @@ this governor's own were out unused, and the tokens of calls that then ran.
 """
 
 from collections.abc import Callable
+from itertools import takewhile
 
 from ledger.budgets.messages import RateWant
 from ledger.budgets.recent import HOUR, MINUTE, Counted, Recent, used
@@ -100,8 +101,8 @@ class Legacy:
         if field is not None:
             calls = {
                 call.start.call_id
-                for call in self._open_calls
-                if call.seq <= self.reign and _is_of(getattr(call.start, field), id, token)
+                for call in takewhile(lambda call: call.seq <= self.reign, self._open_calls)
+                if _is_of(getattr(call.start, field), id, token)
             }
 
         def still_open() -> int:

@@ -32,6 +32,8 @@ _MOST_OF_A_SCOPE = 10_000
 _OVERFLOW = ""
 _SECOND_NS = 1_000_000_000
 _TIMES_KNOWN = 128
+# Minutes; each kind of scopes has its turn once an hour.
+_SWEEP_EVERY = 12
 # So many buckets a window touches at most, and a few more; so many are in a dictionary before it
 # would grow.
 _KEPT = 63
@@ -105,8 +107,8 @@ class Trail:
 
     @property
     def last_minute(self) -> int:
-        """The last one in which anything was used."""
-        return max(max(self.seconds, default=0) // MINUTE, max(self.minutes, default=0))
+        """The one that something was added to last."""
+        return next(reversed(self.seconds), 0) // MINUTE
 
 
 class Recent:
@@ -122,11 +124,11 @@ class Recent:
         self._trails: dict[str, dict[str, Trail]] = {}
         for scope in _SCOPES:
             self._trails[scope] = {}
-        self._rows = tuple(self._trails.items())
+        self._rows = tuple(self._trails.values())
         self._known: dict[str, int] = {}
-        self._swept: dict[str, int] = dict.fromkeys(_SCOPES, 0)
+        self._swept = [0] * len(_SCOPES)
         self._reign = ""
-        for scope, trails in self._rows:
+        for scope, trails in self._trails.items():
             for id, one in (state or {}).get(scope, {}).items():
                 trails[id] = Trail(one.seconds, one.minutes, one.mixed)
 
@@ -166,58 +168,62 @@ class Recent:
         except (ValueError, OverflowError):
             return
         ids = (event.key_id, event.user, event.project, event.team, event.model)
-        for (scope, trails), id in zip(self._rows, ids, strict=True):
+        for row, id in enumerate(ids):
             if not id:
                 continue
-            trail = trails.get(id) or self._trail(scope, id, minute)
+            trail = self._rows[row].get(id) or self._trail(row, id, minute)
             seconds = trail.seconds
-            seconds[second] = seconds.get(second, 0) + amount
-            if amount == _REQUEST:
+            before = seconds.get(second)
+            if before is not None:
+                seconds[second] = before + amount
+            else:
+                seconds[second] = amount
+                if len(seconds) > _TOO_MANY:
+                    trail.roll()
+            if kind is RequestStart:
                 trail.started += 1
             elif is_late:
                 trail.late += amount
-            if len(seconds) > _TOO_MANY:
-                trail.roll()
 
     def trails(self, scope: str, token: str) -> tuple[Trail, ...]:
         """The trails that have all that a scope used, and perhaps more; its id as subject token."""
         trails = self._trails.get(scope, {})
-        own = trails.get(subjects.text_of_token(token) or token) or trails.get(token)
+        own = trails.get((subjects.text_of_token(token) or token) if "=" in token else token)
         overflow = trails.get(_OVERFLOW)
         found = (own, overflow) if own is None or own.mixed else (own,)
         return tuple(trail for trail in found if trail is not None)
 
     def _minute_of(self, time: str) -> int:
-        """Minutes since 1970; at a new one a kind of scopes is swept. Raises ValueError,
-        OverflowError."""
+        """Minutes since 1970; some of them are for sweeping, one kind of scopes at a time. Raises
+        ValueError, OverflowError."""
         minute = int(datetime.fromisoformat(time).timestamp()) // MINUTE
         if len(self._known) >= _TIMES_KNOWN:
             self._known.clear()
         self._known[time[:16]] = minute
-        self._sweep(_SCOPES[minute % len(_SCOPES)], minute)
+        turn, is_within = divmod(minute, _SWEEP_EVERY)
+        if not is_within:
+            self._sweep(turn % len(_SCOPES), minute)
         return minute
 
-    def _trail(self, scope: str, id: str, minute: int) -> Trail:
-        trails = self._trails[scope]
-        token = subjects.token(id)
+    def _trail(self, row: int, id: str, minute: int) -> Trail:
+        trails, token = self._rows[row], subjects.token(id)
         if subjects.text_of_token(token) is None:
             id = token
             if id in trails:
                 return trails[id]
         if len(trails) >= self._most:
-            self._sweep(scope, minute)
+            self._sweep(row, minute)
         overflow = trails.get(_OVERFLOW)
         if len(trails) >= self._most:
             return overflow or trails.setdefault(_OVERFLOW, Trail())
         return trails.setdefault(id, Trail(mixed=overflow is not None))
 
-    def _sweep(self, scope: str, minute: int) -> None:
+    def _sweep(self, row: int, minute: int) -> None:
         """Forget what was not used within the hour; once a minute at most."""
-        if minute <= self._swept[scope]:
+        if minute <= self._swept[row]:
             return
-        self._swept[scope] = minute
-        trails = self._trails[scope]
-        first = minute - HOUR // MINUTE
+        self._swept[row] = minute
+        trails, first = self._rows[row], minute - HOUR // MINUTE
         for id in [id for id, one in trails.items() if one.last_minute < first]:
             del trails[id]
 
