@@ -6,7 +6,7 @@ from typing import Any, TypeVar, get_args, get_origin
 import msgspec
 
 from compose.config_file import ConfigError, PathTo, Tree, dotted
-from schemas.config import Config
+from schemas.config import SECRET_OPTIONS, Config
 from schemas.mistakes import Words, bare, is_struct, mistake, unknown_field
 
 T = TypeVar("T")
@@ -14,6 +14,7 @@ T = TypeVar("T")
 # `*` stands for any name.
 _SECRETS: tuple[PathTo, ...] = (
     ("providers", "*", "api_key"),
+    *(("providers", "*", "options", option) for option in SECRET_OPTIONS),
     ("bus", "password"),
     ("bus", "nkey_seed"),
     ("admin_token",),

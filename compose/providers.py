@@ -43,16 +43,17 @@ def choose(
     """
     found = Providers({}, [], [])
     for name in [*vendors, *(name for name in declared if name not in vendors)]:
-        vendor = vendors.get(name, _NOT_A_VENDOR)
-        config = _decoded(name, declared.get(name), vendor)
-        vendor = vendors.get(name) or _of_dialect(config.dialect, vendors)
-        added = list(_from_environment(name, config, vendor, env))
+        known = vendors.get(name)
+        config = _decoded(name, declared.get(name), known or _NOT_A_VENDOR)
+        vendor = known or _like(config, vendors)
+        added = list(_from_environment(name, config, vendor, env)) if known else []
         config = _with_address(name, _with_settings(config, added, vendor), vendor)
         meant = any(setting.path[2] in _MEANT for setting in added)
         if name not in declared and not added and config.dialect != "mock":
             continue
         _check_client_keys(name, config, added)
-        missing = _missing(config, vendor, unset.get(("providers", name, "api_key"), ""))
+        unset_key = unset.get(("providers", name, "api_key"), "")
+        missing = _missing(config, vendor, unset_key, vendor.needs if known else "api_key")
         if missing:
             if name in declared or meant:
                 found.notices.append(f"providers.{name}: not used, {missing} is not set")
@@ -94,13 +95,14 @@ def _decoded(name: str, entry: object, vendor: Vendor) -> ProviderConfig:
     return config
 
 
-def _of_dialect(dialect: str, vendors: Mapping[str, Vendor]) -> Vendor:
-    """What is known of a provider with a name of its own: the ways of the only vendor that speaks
-    as it does, but neither its key nor its account."""
-    if dialect in ("openai", "mock"):
+def _like(config: ProviderConfig, vendors: Mapping[str, Vendor]) -> Vendor:
+    """What is known of a provider with a name of its own: the ways of the vendor that speaks as it
+    does and has its options. Its key and its account are another's."""
+    if config.dialect in ("openai", "mock"):
         return _NOT_A_VENDOR
-    found = next((one for one in vendors.values() if one.dialect == dialect), _NOT_A_VENDOR)
-    return msgspec.structs.replace(found, key_envs=(), url_env="", region_env="", option_envs={})
+    speaking = [vendor for vendor in vendors.values() if vendor.dialect == config.dialect]
+    with_options = [vendor for vendor in speaking if config.options.keys() >= set(vendor.requires)]
+    return max(with_options, key=lambda vendor: len(vendor.requires), default=_NOT_A_VENDOR)
 
 
 def _from_environment(
@@ -181,8 +183,8 @@ def _check_client_keys(name: str, config: ProviderConfig, added: list[Setting]) 
     )
 
 
-def _missing(config: ProviderConfig, vendor: Vendor, unset: str) -> str:
-    """The variables without which a provider cannot be used, or nothing."""
+def _missing(config: ProviderConfig, vendor: Vendor, unset_key: str, needs: str) -> str:
+    """What is not there that a provider needs to be used, or nothing."""
     if config.dialect == "mock":
         return ""
     absent = [vendor.option_envs.get(o, o) for o in vendor.requires if o not in config.options]
@@ -191,9 +193,7 @@ def _missing(config: ProviderConfig, vendor: Vendor, unset: str) -> str:
     signed_in = any(config.options.keys() >= set(options) for options in vendor.signs_in)
     if config.api_key or signed_in or config.client_keys == "required":
         return "" if config.base_url else vendor.url_env
-    its_own_address = config.base_url == vendor.base_url or not vendor.base_url
-    return unset or (vendor.needs if its_own_address and _needs_sign_in(vendor) else "")
-
-
-def _needs_sign_in(vendor: Vendor) -> bool:
-    return bool(vendor.key_envs or vendor.signs_in)
+    own_address = vendor.base_url.replace(_REGION, config.region)
+    its_own = config.base_url == own_address or not own_address
+    asks_for_a_key = bool(vendor.key_envs or vendor.signs_in)
+    return unset_key or (needs if its_own and asks_for_a_key else "")

@@ -27,6 +27,8 @@ Dollars = Annotated[float, msgspec.Meta(ge=0, le=1_000_000_000)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 # 0.01 USD per token is 10,000 USD per million: whoever writes more has meant another unit.
 DollarsPerToken = Annotated[float, msgspec.Meta(ge=0, le=0.01)]
+# Options of providers that are never shown, whichever dialect they belong to.
+SECRET_OPTIONS = ("access_token", "ad_token", "client_secret", "secret_access_key", "session_token")
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 
 

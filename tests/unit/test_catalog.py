@@ -15,6 +15,7 @@ from schemas.catalog import Catalog, load_vendors
 from schemas.ids import Clock
 from schemas.prices import PriceBook
 from schemas.usage import Cost, Price, Rates, Usage, cost_of
+from workers.providers import dialects
 
 TODAY = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 # The seven of document 000, with what stands behind them there.
@@ -199,10 +200,18 @@ def test_what_is_not_known_of_a_model_is_none() -> None:
 
 def test_vendors_have_an_address_or_a_variable_for_it_and_say_what_they_need() -> None:
     vendors = {vendor.name: vendor for vendor in load_vendors()}
-    assert all(vendor.base_url or vendor.url_env for vendor in vendors.values())
+    addressless = [one.name for one in vendors.values() if not (one.base_url or one.url_env)]
+    assert addressless == ["vertex"]
+    assert len(vendors) >= 80
+    assert {vendor.dialect for vendor in vendors.values()} <= set(dialects())
+    variables = [vendor.url_env for vendor in vendors.values() if vendor.url_env]
+    assert len(variables) == len(set(variables))
     assert vendors["openai"].needs == "OPENAI_API_KEY"
     assert vendors["azure"].needs == "AZURE_OPENAI_API_KEY and AZURE_OPENAI_ENDPOINT"
     assert vendors["ollama"].needs == "OLLAMA_BASE_URL"
+    assert vendors["bedrock"].needs == "AWS_BEARER_TOKEN_BEDROCK"
+    vertex = "GOOGLE_CLOUD_PROJECT and GOOGLE_APPLICATION_CREDENTIALS"
+    assert vendors["vertex"].needs == vertex
 
 
 def test_a_configured_provider_has_the_prices_of_whoever_serves_its_address() -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from compose.decode import is_secret
 from compose.notices import NO_SECRET
 from compose.settings import ConfigError, load
 from ingress.routing import Router
@@ -41,7 +42,7 @@ def test_a_vendor_at_another_address_needs_no_key() -> None:
     config = from_env(OPENAI_BASE_URL="http://127.0.0.1:9999", OLLAMA_BASE_URL="http://h:1").config
     assert config.providers["openai"].base_url == "http://127.0.0.1:9999/v1"
     assert config.providers["openai"].api_key == ""
-    assert config.providers["ollama"].base_url == "http://h:1/v1"
+    assert config.providers["ollama"].base_url == "http://h:1"
 
 
 def test_azure_needs_its_endpoint_and_its_key() -> None:
@@ -52,7 +53,76 @@ def test_azure_needs_its_endpoint_and_its_key() -> None:
         NO_SECRET,
     ]
     whole = from_env(AZURE_OPENAI_API_KEY="k", AZURE_OPENAI_ENDPOINT="https://n.openai.azure.com/")
-    assert whole.config.providers["azure"].base_url == "https://n.openai.azure.com/openai/v1"
+    assert whole.config.providers["azure"].base_url == "https://n.openai.azure.com"
+
+
+def test_azure_signs_in_by_its_key_a_token_or_an_application() -> None:
+    place = {"AZURE_OPENAI_ENDPOINT": "https://n.openai.azure.com"}
+    application = {"AZURE_TENANT_ID": "t", "AZURE_CLIENT_ID": "c", "AZURE_CLIENT_SECRET": "s"}
+    for signs_in in ({"AZURE_API_KEY": "k"}, {"AZURE_OPENAI_AD_TOKEN": "a"}, application):
+        found = from_env(**place, **signs_in)
+        assert "azure" in found.config.providers, signs_in
+    azure = found.config.providers["azure"]
+    assert azure.options == {"tenant_id": "t", "client_id": "c", "client_secret": "s"}
+    assert found.origins["providers.azure.options.client_id"] == "environment AZURE_CLIENT_ID"
+    half = from_env(**place, AZURE_TENANT_ID="t")
+    assert "azure" not in half.config.providers
+    assert half.notices[0] == (
+        "providers.azure: not used, AZURE_OPENAI_API_KEY and AZURE_OPENAI_ENDPOINT is not set"
+    )
+
+
+def test_bedrock_is_used_with_the_keys_of_aws_at_the_address_of_its_region() -> None:
+    keys = {"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "s"}
+    bedrock = from_env(**keys, AWS_REGION="eu-central-1").config.providers["bedrock"]
+    assert bedrock.base_url == "https://bedrock-runtime.eu-central-1.amazonaws.com"
+    assert bedrock.options == {"access_key_id": "AKIA", "secret_access_key": "s"}
+    assert from_env(**keys).config.providers["bedrock"].region == "us-east-1"
+    by_token = from_env(AWS_BEARER_TOKEN_BEDROCK="b").config.providers["bedrock"]
+    assert by_token.api_key == "b"
+
+
+@pytest.mark.parametrize("alone", ["AWS_REGION", "AWS_ACCESS_KEY_ID", "GOOGLE_CLOUD_PROJECT"])
+def test_a_variable_that_says_nothing_by_itself_says_nothing(alone: str) -> None:
+    found = from_env(**{alone: "x"})
+    assert list(found.config.providers) == ["mock"]
+    assert found.notices == [NO_SECRET]
+
+
+def test_vertex_needs_its_project() -> None:
+    found = from_env(GOOGLE_CLOUD_PROJECT="p", GOOGLE_APPLICATION_CREDENTIALS="/k.json")
+    vertex = found.config.providers["vertex"]
+    assert (vertex.dialect, vertex.base_url, vertex.region) == ("gemini", "", "us-central1")
+    assert vertex.options == {"project": "p", "credentials_file": "/k.json"}
+    assert "vertex" not in from_env(GOOGLE_APPLICATION_CREDENTIALS="/k.json").config.providers
+
+
+def test_a_provider_with_a_name_of_its_own_has_the_address_of_its_dialect() -> None:
+    text = "providers: {eu: {dialect: bedrock, region: eu-west-1, api_key: ${B}}}"
+    eu = from_yaml(text, {"B": "token"}).config.providers["eu"]
+    assert eu.base_url == "https://bedrock-runtime.eu-west-1.amazonaws.com"
+    claude = from_yaml("providers: {c: {dialect: anthropic, api_key: ${A}}}", {"A": "k"})
+    assert claude.config.providers["c"].base_url == "https://api.anthropic.com/v1"
+    text = "providers: {g: {dialect: gemini, options: {project: p, access_token: ${T}}}}"
+    assert from_yaml(text, {"T": "t"}).config.providers["g"].base_url == ""
+    # Another one's key is not taken for it.
+    other = from_yaml("providers: {c: {dialect: anthropic}}", {"ANTHROPIC_API_KEY": "k"})
+    assert "c" not in other.config.providers and "anthropic" in other.config.providers
+
+
+def test_a_vendor_brings_its_quirks_and_an_entry_has_the_last_word() -> None:
+    keys = {"MISTRAL_API_KEY": "k"}
+    quirks = from_env(**keys).config.providers["mistral"].quirks
+    assert quirks.renames["seed"] == "random_seed" and not quirks.stream_usage
+    text = "providers: {mistral: {quirks: {renames: {seed: seed2}}}}"
+    assert from_yaml(text, keys).config.providers["mistral"].quirks.renames == {"seed": "seed2"}
+
+
+def test_secrets_among_the_options_are_not_shown_and_do_not_belong_in_the_file() -> None:
+    place = ("providers", "eu", "options", "client_secret")
+    assert is_secret(place) and not is_secret((*place[:-1], "client_id"))
+    with pytest.raises(ConfigError, match="a secret does not belong in the file"):
+        from_yaml("providers: {eu: {dialect: azure, options: {client_secret: very-secret}}}")
 
 
 def test_an_entry_in_the_file_adds_to_a_built_in_provider() -> None:
@@ -62,7 +132,7 @@ def test_an_entry_in_the_file_adds_to_a_built_in_provider() -> None:
     assert (openai.concurrency, openai.api_key) == (3, "k")
     assert openai.base_url == "https://api.openai.com/v1"
     assert config.providers["mock"].dialect == "mock"
-    assert config.providers["ollama"].base_url == "http://127.0.0.1:11434/v1"
+    assert config.providers["ollama"].base_url == "http://127.0.0.1:11434"
 
 
 def test_a_key_that_the_file_refers_to_wins_over_the_vendors_own_variable() -> None:
