@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
+from typing import Any
 
 import pytest
 
@@ -189,7 +190,11 @@ async def test_what_many_scopes_used_is_kept_in_pieces_beside_the_checkpoint(bus
     seq = await bus.append(sample.start("a"))
     recent = Recent()
     for number in range(12_000):
-        whose = {"key_id": Clock().new_id(), "user": Clock().new_id(), "project": "shop"}
+        whose: dict[str, Any] = {
+            "key_id": Clock().new_id(),
+            "user": Clock().new_id(),
+            "project": "shop",
+        }
         recent.fold(sample.start(f"c{number}", **whose), None)
     newest = await read_at(bus.connection, subjects.LEDGER, seq)
     assert newest is not None
