@@ -91,11 +91,10 @@ async def converse_request(
     if chat.service_tier in _TIERS:
         body["serviceTier"] = {"type": chat.service_tier}
     elif chat.service_tier not in (None, "auto") and not drop:
-        raise cannot(f"use the service tier '{chat.service_tier}'", "service_tier", failures)
+        raise cannot(f"take '{chat.service_tier}' as 'service_tier'", "service_tier", failures)
     output = _text_format(chat, failures, drop=drop)
-    more: Block = {name: given[name] for name in ("thinking", "top_k") if name in given}
-    if not _is_claude(engine):
-        more = {}
+    own = ("thinking", "top_k") if _is_claude(engine) else ()
+    more: Block = {name: given[name] for name in own if name in given}
     if chat.reasoning_effort is not None and "reasoning_effort" in _takes(engine):
         _think(chat, engine, more, output, failures, drop=drop)
     for name, ours in (("outputConfig", output), ("additionalModelRequestFields", more)):
@@ -327,7 +326,7 @@ def _think(
         return
     if effort not in _EFFORTS:
         if not drop:
-            raise cannot(f"think with the effort '{effort}'", "reasoning_effort", failures)
+            raise cannot(f"take '{effort}' as 'reasoning_effort'", "reasoning_effort", failures)
         return
     if _by_effort(engine):
         more.setdefault("thinking", {"type": "adaptive"})
