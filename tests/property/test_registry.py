@@ -1,5 +1,6 @@
 """The registry equals the newest record of each id, whatever happened and wherever it was cut."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,17 +11,8 @@ from hypothesis import strategies as st
 from ledger.access.configured import configured
 from ledger.access.registry import Entry, Registry
 from schemas.access import Budget, Key, Limits, Project, Secret, Team
-from schemas.access_events import (
-    BudgetRemoved,
-    BudgetSet,
-    KeyEvent,
-    ProjectRemoved,
-    ProjectSet,
-    TeamRemoved,
-    TeamSet,
-)
 from schemas.config import Config, KeyConfig, ProjectConfig
-from schemas.event import Event
+from schemas.event import Event, type_of
 from tests import sample_events as sample
 from tests.sample_events import digest_of_text
 
@@ -68,34 +60,34 @@ events: st.SearchStrategy[Event] = st.one_of(
 histories = st.lists(events, max_size=25)
 
 
+def about(event: Any) -> tuple[str, str]:
+    """The kind and the id of the record that an event sets or removes."""
+    kind = type_of(event).split(".")[1]
+    if hasattr(event, "record"):
+        return kind, event.record.name if kind == "budget" else event.record.id
+    return kind, event.name if kind == "budget" else getattr(event, kind)
+
+
+def standing(said: Sequence[Any]) -> Any:
+    """The record after all that was said of one id: a revocation is final, else the last word
+    counts; None where that was a removal."""
+    records = [getattr(event, "record", None) for event in said]
+    revoked = [one for one in records if getattr(one, "revoked_at", None)]
+    return revoked[0] if revoked else records[-1]
+
+
 class Plain:
-    """The same, computed the obvious way."""
+    """The same, by looking back on the whole history at once."""
 
     def __init__(self, history: Iterable[Event]) -> None:
-        self.keys: dict[str, Key] = {}
-        self.projects: dict[str, Project] = {}
-        self.teams: dict[str, Team] = {}
-        self.budgets: dict[str, Budget] = {}
+        said: dict[tuple[str, str], list[Event]] = defaultdict(list)
         for event in history:
-            self._take(event)
-
-    def _take(self, event: Event) -> None:
-        if isinstance(event, KeyEvent):
-            known = self.keys.get(event.record.id)
-            if known is None or known.revoked_at is None:
-                self.keys[event.record.id] = event.record
-        elif isinstance(event, ProjectSet):
-            self.projects[event.record.id] = event.record
-        elif isinstance(event, ProjectRemoved):
-            self.projects.pop(event.project, None)
-        elif isinstance(event, TeamSet):
-            self.teams[event.record.id] = event.record
-        elif isinstance(event, TeamRemoved):
-            self.teams.pop(event.team, None)
-        elif isinstance(event, BudgetSet):
-            self.budgets[event.record.name] = event.record
-        elif isinstance(event, BudgetRemoved):
-            self.budgets.pop(event.name, None)
+            said[about(event)].append(event)
+        stand = {one: record for one, of in said.items() if (record := standing(of)) is not None}
+        self.keys: dict[str, Key] = _of("key", stand)
+        self.projects: dict[str, Project] = _of("project", stand)
+        self.teams: dict[str, Team] = _of("team", stand)
+        self.budgets: dict[str, Budget] = _of("budget", stand)
 
     def owner(self, digest: bytes) -> tuple[Key, Secret] | None:
         found = [
@@ -105,6 +97,10 @@ class Plain:
             if secret.digest == digest
         ]
         return found[0] if found else None
+
+
+def _of(kind: str, records: dict[tuple[str, str], Any]) -> dict[str, Any]:
+    return {id: record for (one, id), record in records.items() if one == kind}
 
 
 def take_all(registry: Registry, history: Sequence[Event], first_seq: int = 1) -> Registry:
