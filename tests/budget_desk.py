@@ -31,7 +31,7 @@ from schemas.access import BudgetSettings
 from schemas.config import BusConfig, Config, KeyConfig
 from schemas.errors import NexusError
 from schemas.ids import Clock
-from tests.governed_bus import Bus, bus_at, running, until
+from tests.governed_bus import Bus, bus_at, governing, running, until
 from tests.ingress_doors import ADMIN, authenticator
 from tests.sample_events import complete, start
 from tests.warehouse import new_id
@@ -115,6 +115,17 @@ async def pages_at(nats: NatsServer) -> AsyncIterator[Pages]:
             http.should_exit = True
             await serving
             await connection.close()
+
+
+@asynccontextmanager
+async def governed_pages(server: NatsServer) -> AsyncIterator[tuple[Pages, Bus]]:
+    """The pages beside a governor that leads, and the bus between the two."""
+    async with (
+        governing(server, config=CONFIG),
+        pages_at(server) as pages,
+        bus_at(server.url) as bus,
+    ):
+        yield pages, bus
 
 
 def account(budget: str, period: Any, epoch: int = 0) -> str:

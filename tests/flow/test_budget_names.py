@@ -4,21 +4,17 @@ import asyncio
 import os
 import pty
 import sys
-from contextlib import AsyncExitStack
 
 from compose.nats_server import NatsServer
-from tests.budget_desk import CONFIG, Pages, nexus, pages_at, spend
-from tests.governed_bus import bus_at, governing
+from tests.budget_desk import CONFIG, Pages, governed_pages, nexus, pages_at, spend
+from tests.governed_bus import governing
 from tests.ingress_doors import ADMIN
 
 
 async def test_a_budget_for_every_id_is_shown_for_the_one_that_is_asked_for(
     nats_server: NatsServer,
 ) -> None:
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(governing(nats_server, config=CONFIG))
-        pages = await stack.enter_async_context(pages_at(nats_server))
-        bus = await stack.enter_async_context(bus_at(nats_server.url))
+    async with governed_pages(nats_server) as (pages, bus):
         seq = await spend(bus, 0.25)
         ana = await pages.get("/admin/budgets/user:ana@example.com:month")
         assert (ana["name"], ana["id"]) == ("user:ana@example.com:month", "ana@example.com")
@@ -74,10 +70,7 @@ async def test_what_nobody_knows_now_is_said_to_be_unknown(nats_server: NatsServ
 
 
 async def test_a_budget_is_reset_by_command(nats_server: NatsServer) -> None:
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(governing(nats_server, config=CONFIG))
-        pages = await stack.enter_async_context(pages_at(nats_server))
-        bus = await stack.enter_async_context(bus_at(nats_server.url))
+    async with governed_pages(nats_server) as (pages, bus):
         await spend(bus, 0.25)
         told = await nexus(pages, "reset", "project:shop:total", "--yes")
         assert told == "Budget project:shop:total counts from zero again: $3 left.\n"
@@ -91,10 +84,7 @@ async def test_a_budget_is_reset_by_command(nats_server: NatsServer) -> None:
 
 
 async def test_a_reset_asks_first_and_does_nothing_without_a_yes(nats_server: NatsServer) -> None:
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(governing(nats_server, config=CONFIG))
-        pages = await stack.enter_async_context(pages_at(nats_server))
-        bus = await stack.enter_async_context(bus_at(nats_server.url))
+    async with governed_pages(nats_server) as (pages, bus):
         await spend(bus, 0.25)
         asked = await at_a_terminal(pages, b"n\n", "reset", "global:day")
         assert "Let budget global:day count from zero? Spent are $0.25. [y/N]" in asked

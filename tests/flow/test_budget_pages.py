@@ -8,7 +8,16 @@ from typing import Any
 from compose.nats_server import NatsServer
 from schemas.budget_events import BudgetReset
 from schemas.config import BusConfig, Config
-from tests.budget_desk import ANA_KEY, BOB_KEY, CONFIG, accounts_of_ana, nexus, pages_at, spend
+from tests.budget_desk import (
+    ANA_KEY,
+    BOB_KEY,
+    CONFIG,
+    accounts_of_ana,
+    governed_pages,
+    nexus,
+    pages_at,
+    spend,
+)
 from tests.governed_bus import bus_at, governing, until
 from tests.ingress_doors import ADMIN
 from tests.sample_events import start
@@ -22,10 +31,7 @@ def by_scope(stats: dict[str, Any]) -> dict[tuple[str, str | None], dict[str, An
 async def test_a_key_sees_its_own_budgets_and_the_administrator_all(
     nats_server: NatsServer,
 ) -> None:
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(governing(nats_server, config=CONFIG))
-        pages = await stack.enter_async_context(pages_at(nats_server))
-        bus = await stack.enter_async_context(bus_at(nats_server.url))
+    async with governed_pages(nats_server) as (pages, bus):
         seq = await spend(bus, 0.25)
         stats = await pages.get("/budget/stats", ANA_KEY)
         assert stats["as_of_seq"] >= seq
@@ -60,10 +66,7 @@ async def test_a_key_sees_its_own_budgets_and_the_administrator_all(
 
 
 async def test_what_is_overspent_leaves_nothing_and_no_less(nats_server: NatsServer) -> None:
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(governing(nats_server, config=CONFIG))
-        pages = await stack.enter_async_context(pages_at(nats_server))
-        bus = await stack.enter_async_context(bus_at(nats_server.url))
+    async with governed_pages(nats_server) as (pages, bus):
         await spend(bus, 4)
         shop = by_scope(await pages.get("/budget/stats", ANA_KEY))["project", "shop"]
         assert (shop["spent_usd"], shop["remaining_usd"]) == (4.0, 0.0)
@@ -72,10 +75,7 @@ async def test_what_is_overspent_leaves_nothing_and_no_less(nats_server: NatsSer
 async def test_a_reset_budget_counts_from_zero_and_the_ledger_says_who_did_it(
     nats_server: NatsServer,
 ) -> None:
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(governing(nats_server, config=CONFIG))
-        pages = await stack.enter_async_context(pages_at(nats_server))
-        bus = await stack.enter_async_context(bus_at(nats_server.url))
+    async with governed_pages(nats_server) as (pages, bus):
         await spend(bus, 0.25)
         daily = await pages.ask("POST", "/budget/reset")
         assert daily.status_code == 200, daily.text
@@ -136,10 +136,7 @@ async def test_without_a_governor_limits_are_told_and_nothing_is_guessed(
 async def test_the_administrators_list_says_how_each_budget_stands(
     nats_server: NatsServer,
 ) -> None:
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(governing(nats_server, config=CONFIG))
-        pages = await stack.enter_async_context(pages_at(nats_server))
-        bus = await stack.enter_async_context(bus_at(nats_server.url))
+    async with governed_pages(nats_server) as (pages, bus):
         seq = await spend(bus, 0.25)
         listed = {one["name"]: one for one in (await pages.get("/admin/budgets"))["data"]}
         daily = listed["global:day"]
