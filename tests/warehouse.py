@@ -31,18 +31,16 @@ from schemas.ids import Clock
 from tests.sample_events import NOON, writer_of
 
 SERVER = os.environ.get("NEXUS_TEST_CLICKHOUSE_URL", "")
-on_every_backend = pytest.mark.parametrize(
-    "backend",
-    [
-        "embedded",
-        pytest.param(
-            "server",
-            marks=pytest.mark.skipif(
-                not SERVER, reason="NEXUS_TEST_CLICKHOUSE_URL names no ClickHouse server"
-            ),
+BACKENDS = (
+    "embedded",
+    pytest.param(
+        "server",
+        marks=pytest.mark.skipif(
+            not SERVER, reason="NEXUS_TEST_CLICKHOUSE_URL names no ClickHouse server"
         ),
-    ],
+    ),
 )
+on_every_backend = pytest.mark.parametrize("backend", BACKENDS)
 new_id = Clock().new_id
 
 

@@ -33,7 +33,7 @@ from tests.sample_events import (
     rejected,
     start,
 )
-from tests.warehouse import config_for, drop, new_id, on_every_backend, record, warehouse
+from tests.warehouse import Warehouse, config_for, new_id, record, warehouse
 
 SHOP = "project:shop:month@2026-11-01.0"
 ANA = "user:ana@example.com:day@2026-11-21.0"
@@ -78,11 +78,9 @@ def test_a_hold_beyond_what_can_be_stored_is_parked() -> None:
     assert "hold_nano is out of range" in row["parked"]
 
 
-@on_every_backend
 async def test_each_account_of_an_event_is_charged_and_what_clients_paid_is_nobodys(
-    backend: str, tmp_path: Path
+    house: Warehouse,
 ) -> None:
-    config = config_for(backend, tmp_path)
     dark: dict[str, Any] = {
         "usage": Usage(output=2),
         "usage_status": "estimated",
@@ -98,17 +96,13 @@ async def test_each_account_of_an_event_is_charged_and_what_clients_paid_is_nobo
         lost("e", event_id=new_id(), accounts=(ALL, ALL)),
     ]
     history = [record(seq, event) for seq, event in enumerate(events, 1)]
-    async with warehouse(config) as house:
-        await house.projection.add(history)
-        assert await projected_spend(house) == {SHOP: (41, 2, 0), ANA: (40, 2, 1), ALL: (0, 1, 0)}
-    await drop(config)
+    await house.projection.add(history)
+    assert await projected_spend(house) == {SHOP: (41, 2, 0), ANA: (40, 2, 1), ALL: (0, 1, 0)}
 
 
-@on_every_backend
 async def test_leases_holds_and_parked_events_are_no_spend_and_no_line_of_the_statistics(
-    backend: str, tmp_path: Path
+    house: Warehouse,
 ) -> None:
-    config = config_for(backend, tmp_path)
     end = complete("c", event_id=new_id(), accounts=(SHOP,), cost_nano=7)
     forged = subjects.ledger("ingress", "", type_of(end))
     records = [
@@ -118,44 +112,36 @@ async def test_leases_holds_and_parked_events_are_no_spend_and_no_line_of_the_st
         Record(4, forged, NOON // 1000, encode_event(end)),
         record(5, end),
     ]
-    async with warehouse(config) as house:
-        await house.projection.add(records)
-        assert await projected_spend(house) == {SHOP: (7, 1, 0)}
-        assert await projected(house) == fold([(1, end)])
-    await drop(config)
+    await house.projection.add(records)
+    assert await projected_spend(house) == {SHOP: (7, 1, 0)}
+    assert await projected(house) == fold([(1, end)])
 
 
-@on_every_backend
-async def test_administrators_ask_for_it_by_sql_and_keys_cannot(
-    backend: str, tmp_path: Path
-) -> None:
-    config = config_for(backend, tmp_path)
+async def test_administrators_ask_for_it_by_sql_and_keys_cannot(house: Warehouse) -> None:
     ends = [
         complete(name, event_id=new_id(), accounts=(ANA,), cost_nano=1_500_000_000)
         for name in ("a", "b")
     ]
-    async with warehouse(config) as house:
-        await house.projection.add([record(1, ends[0]), record(1 + SEGMENT, ends[1])])
-        store = Store(house.database, USER_SQL)
-        sql = UserSql(store)
-        found = await sql.run("select * from budget_spend", None, 2)
-        row = dict(zip(found.columns, found.rows[0], strict=True))
-        assert row == {
-            "account": ANA,
-            "budget": "user:ana@example.com:day",
-            "cost_nano": 3_000_000_000,
-            "cost_usd": 3,
-            "requests": 2,
-            "unpriced": 0,
-        }
-        with pytest.raises(InvalidRequest, match="use events or calls"):
-            await sql.run("select * from budget_spend", Scope(key_id="key_a"), 2)
-        with pytest.raises(InvalidRequest, match="another name"):
-            await sql.run("with budget_spend as (select 1) select 1", Scope(key_id="key_a"), 2)
-        own = await sql.run("select accounts from events", Scope(key_id="key_a"), 2)
-        assert [list(row[0]) for row in own.rows] == [[ANA], [ANA]]
-        await store.close()
-    await drop(config)
+    await house.projection.add([record(1, ends[0]), record(1 + SEGMENT, ends[1])])
+    store = Store(house.database, USER_SQL)
+    sql = UserSql(store)
+    found = await sql.run("select * from budget_spend", None, 2)
+    row = dict(zip(found.columns, found.rows[0], strict=True))
+    assert row == {
+        "account": ANA,
+        "budget": "user:ana@example.com:day",
+        "cost_nano": 3_000_000_000,
+        "cost_usd": 3,
+        "requests": 2,
+        "unpriced": 0,
+    }
+    with pytest.raises(InvalidRequest, match="use events or calls"):
+        await sql.run("select * from budget_spend", Scope(key_id="key_a"), 2)
+    with pytest.raises(InvalidRequest, match="another name"):
+        await sql.run("with budget_spend as (select 1) select 1", Scope(key_id="key_a"), 2)
+    own = await sql.run("select accounts from events", Scope(key_id="key_a"), 2)
+    assert [list(row[0]) for row in own.rows] == [[ANA], [ANA]]
+    await store.close()
 
 
 def _history(chance: random.Random) -> list[tuple[int, Event]]:

@@ -39,7 +39,7 @@ from tests.sample_events import (
     rejected,
     start,
 )
-from tests.warehouse import config_for, drop, new_id, on_every_backend, record, warehouse
+from tests.warehouse import Warehouse, config_for, new_id, record, warehouse
 
 # Two segments and, by the times below, two months.
 EDGE = SEGMENT - 4
@@ -127,9 +127,7 @@ def test_what_is_no_event_of_ours_is_parked_whole(subject: str, data: bytes, rea
     assert (row["raw"], row["ts"], row["cost_nano"]) == (data, 1_000, None)
 
 
-@on_every_backend
-async def test_any_bytes_at_all_can_be_stored_and_read_back(backend: str, tmp_path: Path) -> None:
-    config = config_for(backend, tmp_path)
+async def test_any_bytes_at_all_can_be_stored_and_read_back(house: Warehouse) -> None:
     valid = msgspec.to_builtins(lost("c", event_id=new_id()))
     anything = st.integers() | st.floats() | st.text() | st.lists(st.integers(), max_size=3)
     spoilt = st.dictionaries(st.sampled_from(Outcome.__struct_fields__), anything, max_size=3)
@@ -143,13 +141,11 @@ async def test_any_bytes_at_all_can_be_stored_and_read_back(backend: str, tmp_pa
         found.append(Record(len(found) + 1, subject, NOON // 1000, body))
 
     collect()
-    async with warehouse(config) as house:
-        await house.projection.add(found)
-        rows = await house.rows("select seq, hex(raw) from events final order by seq")
-        assert [(seq, bytes.fromhex(body)) for seq, body in rows] == [
-            (one.seq, one.data) for one in found
-        ]
-    await drop(config)
+    await house.projection.add(found)
+    rows = await house.rows("select seq, hex(raw) from events final order by seq")
+    assert [(seq, bytes.fromhex(body)) for seq, body in rows] == [
+        (one.seq, one.data) for one in found
+    ]
 
 
 def _history(random_ids: random.Random) -> list[tuple[int, Event]]:
@@ -182,108 +178,86 @@ def _history(random_ids: random.Random) -> list[tuple[int, Event]]:
     return list(enumerate(events, EDGE))
 
 
-@on_every_backend
 @pytest.mark.parametrize("seed", range(6))
 async def test_rollups_equal_the_ledger_in_any_order_batching_and_repetition(
-    backend: str, seed: int, tmp_path: Path
+    house: Warehouse, seed: int
 ) -> None:
-    config = config_for(backend, tmp_path)
     chance = random.Random(seed)
     history = _history(chance)
     deliveries = history + chance.choices(history, k=10)
     if seed:
         chance.shuffle(deliveries)
-    async with warehouse(config) as house:
-        while deliveries:
-            batch = [deliveries.pop(0) for _ in range(min(len(deliveries), chance.randint(1, 6)))]
-            await house.projection.add([record(seq, event) for seq, event in batch])
-        assert await projected(house) == fold(history)
-        assert await house.one("select count() from events final") == len(history)
-        assert await house.one("select count() from (select seq from events)") >= len(history)
-        assert await house.projection.contiguous_from(EDGE) == history[-1][0]
-    await drop(config)
+    while deliveries:
+        batch = [deliveries.pop(0) for _ in range(min(len(deliveries), chance.randint(1, 6)))]
+        await house.projection.add([record(seq, event) for seq, event in batch])
+    assert await projected(house) == fold(history)
+    assert await house.one("select count() from events final") == len(history)
+    assert await house.one("select count() from (select seq from events)") >= len(history)
+    assert await house.projection.contiguous_from(EDGE) == history[-1][0]
 
 
-@on_every_backend
 async def test_a_change_of_who_may_call_is_stored_and_no_line_of_the_statistics(
-    backend: str, tmp_path: Path
+    house: Warehouse,
 ) -> None:
-    config = config_for(backend, tmp_path)
     created = key_created(a_key(), event_id=new_id())
-    async with warehouse(config) as house:
-        await house.projection.add(
-            [record(1, created), record(2, complete("c", event_id=new_id(), **MEASURED))]
-        )
-        stored = await house.rows("select event_type, key_id, project from events where seq = 1")
-        assert [tuple(row) for row in stored] == [("access.key.created", "key_a", "shop")]
-        models = await house.rows("select model from model_stats_hourly final")
-        assert [tuple(row) for row in models] == [("gpt-4o",)]
-    await drop(config)
+    await house.projection.add(
+        [record(1, created), record(2, complete("c", event_id=new_id(), **MEASURED))]
+    )
+    stored = await house.rows("select event_type, key_id, project from events where seq = 1")
+    assert [tuple(row) for row in stored] == [("access.key.created", "key_a", "shop")]
+    models = await house.rows("select model from model_stats_hourly final")
+    assert [tuple(row) for row in models] == [("gpt-4o",)]
 
 
-@on_every_backend
 async def test_a_second_end_counts_its_money_but_no_request_and_a_copy_nothing(
-    backend: str, tmp_path: Path
+    house: Warehouse,
 ) -> None:
-    config = config_for(backend, tmp_path)
     end = complete("c", event_id=new_id(), **MEASURED)
     other = complete("c", event_id=new_id(), **MEASURED | {"cost_nano": 1_000})
-    async with warehouse(config) as house:
-        await house.projection.add([record(30, other)])
-        await house.projection.add([record(20, end), record(40, end)])
-        stats = "select sum(requests), sum(cost_nano), sum(latency_count) from model_stats_hourly"
-        assert await house.rows(f"{stats} final") == [(1, 1_041, 1)]
-        assert await house.rows("select seq, copy from repeats final order by seq") == [
-            (30, 0),
-            (40, 1),
-        ]
-        calls = await house.rows(
-            "select call_id, seq, outcome, status, prompt_tokens, cost_nano from public_calls"
-        )
-        assert calls == [("c", 20, "complete", 200, 14, 1_041)]
-        assert await house.one("select sum(cost_nano) from public_events") == 1_041
-    await drop(config)
+    await house.projection.add([record(30, other)])
+    await house.projection.add([record(20, end), record(40, end)])
+    stats = "select sum(requests), sum(cost_nano), sum(latency_count) from model_stats_hourly"
+    assert await house.rows(f"{stats} final") == [(1, 1_041, 1)]
+    assert await house.rows("select seq, copy from repeats final order by seq") == [
+        (30, 0),
+        (40, 1),
+    ]
+    calls = await house.rows(
+        "select call_id, seq, outcome, status, prompt_tokens, cost_nano from public_calls"
+    )
+    assert calls == [("c", 20, "complete", 200, 14, 1_041)]
+    assert await house.one("select sum(cost_nano) from public_events") == 1_041
 
 
-@on_every_backend
-async def test_a_call_costs_what_all_its_attempts_cost(backend: str, tmp_path: Path) -> None:
-    config = config_for(backend, tmp_path)
+async def test_a_call_costs_what_all_its_attempts_cost(house: Warehouse) -> None:
     events = [
         attempt_failed("c", event_id=new_id(), cost_nano=5),
         complete("c", event_id=new_id(), **MEASURED),
         attempt_late("c", event_id=new_id(), cost_nano=-2, usage=Usage(output=-1)),
         failed("unknown", event_id=new_id(), cost_nano=None),
     ]
-    async with warehouse(config) as house:
-        await house.projection.add([record(seq, event) for seq, event in enumerate(events, 1)])
-        rows = await house.rows(
-            "select call_id, cost_nano, toString(cost_usd), completion_tokens from public_calls "
-            "order by seq"
-        )
-        assert rows == [("c", 44, "0.000000044", 2), ("unknown", None, None, 0)]
-    await drop(config)
+    await house.projection.add([record(seq, event) for seq, event in enumerate(events, 1)])
+    rows = await house.rows(
+        "select call_id, cost_nano, toString(cost_usd), completion_tokens from public_calls "
+        "order by seq"
+    )
+    assert rows == [("c", 44, "0.000000044", 2), ("unknown", None, None, 0)]
 
 
-@on_every_backend
-async def test_users_see_who_pays_for_a_call_and_for_each_attempt(
-    backend: str, tmp_path: Path
-) -> None:
-    config = config_for(backend, tmp_path)
+async def test_users_see_who_pays_for_a_call_and_for_each_attempt(house: Warehouse) -> None:
     events = [
         attempt_failed("moved", event_id=new_id(), cost_nano=5, billed_to="client"),
         complete("moved", event_id=new_id(), **MEASURED),
         complete("own", event_id=new_id(), **MEASURED, billed_to="client"),
     ]
-    async with warehouse(config) as house:
-        await house.projection.add([record(seq, event) for seq, event in enumerate(events, 1)])
-        calls = "select call_id, billed_to, cost_nano from public_calls order by seq"
-        assert await house.rows(calls) == [("moved", "", 46), ("own", "client", 41)]
-        paid = "select call_id, sum(cost_nano) from public_events where billed_to = 'client'"
-        assert await house.rows(f"{paid} group by call_id order by call_id") == [
-            ("moved", 5),
-            ("own", 41),
-        ]
-    await drop(config)
+    await house.projection.add([record(seq, event) for seq, event in enumerate(events, 1)])
+    calls = "select call_id, billed_to, cost_nano from public_calls order by seq"
+    assert await house.rows(calls) == [("moved", "", 46), ("own", "client", 41)]
+    paid = "select call_id, sum(cost_nano) from public_events where billed_to = 'client'"
+    assert await house.rows(f"{paid} group by call_id order by call_id") == [
+        ("moved", 5),
+        ("own", 41),
+    ]
 
 
 async def test_a_database_from_before_learns_who_pays(tmp_path: Path) -> None:
@@ -308,20 +282,16 @@ async def test_a_database_from_before_learns_who_pays(tmp_path: Path) -> None:
         await asyncio.to_thread(database.close)
 
 
-@on_every_backend
 async def test_what_lies_above_a_sequence_can_be_forgotten_without_a_trace(
-    backend: str, tmp_path: Path
+    house: Warehouse,
 ) -> None:
-    config = config_for(backend, tmp_path)
     history = _history(random.Random(0))
-    async with warehouse(config) as house:
-        for last in (history[-3][0], SEGMENT - 1, EDGE - 1):
-            await house.projection.add([record(seq, event) for seq, event in history])
-            await house.projection.drop_above(last)
-            kept = [(seq, event) for seq, event in history if seq <= last]
-            assert await projected(house) == fold(kept)
-            assert await house.projection.highest() == (last if kept else 0)
-    await drop(config)
+    for last in (history[-3][0], SEGMENT - 1, EDGE - 1):
+        await house.projection.add([record(seq, event) for seq, event in history])
+        await house.projection.drop_above(last)
+        kept = [(seq, event) for seq, event in history if seq <= last]
+        assert await projected(house) == fold(kept)
+        assert await house.projection.highest() == (last if kept else 0)
 
 
 async def test_the_first_gap_is_found_wherever_it_is(tmp_path: Path) -> None:
