@@ -6,8 +6,13 @@ from pathlib import Path
 
 import pytest
 import uvloop
+from hypothesis import HealthCheck, settings
 
 from compose.nats_server import NatsServer
+
+# How long an example takes says more of a machine that is shared than of the code.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
 
 _ON_BOTH_LOOPS = {"connection", "test_publisher.py"}
 
