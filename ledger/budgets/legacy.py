@@ -27,7 +27,7 @@ from collections.abc import Callable
 from itertools import takewhile
 
 from ledger.budgets.messages import RateWant
-from ledger.budgets.recent import HOUR, MINUTE, Counted, Recent, used
+from ledger.budgets.recent import HOUR, MINUTE, Counted, Recent, id_of, used
 from ledger.open_calls import OpenCalls
 from schemas import subjects
 from schemas.ids import rfc3339
@@ -96,7 +96,7 @@ class Legacy:
     def of_slots(self, want: RateWant) -> Callable[[], int]:
         """Counts the calls from before that are still open."""
         scope, token, _ = _parts(want.rate)
-        field, id = _FIELDS.get(scope), subjects.text_of_token(token)
+        field, id = _FIELDS.get(scope), id_of(token)
         calls: set[str] = set()
         if field is not None:
             calls = {

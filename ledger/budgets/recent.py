@@ -188,7 +188,7 @@ class Recent:
     def trails(self, scope: str, token: str) -> tuple[Trail, ...]:
         """The trails that have all that a scope used, and perhaps more; its id as subject token."""
         trails = self._trails.get(scope, {})
-        own = trails.get((subjects.text_of_token(token) or token) if "=" in token else token)
+        own = trails.get((id_of(token) or token) if "=" in token else token)
         overflow = trails.get(_OVERFLOW)
         found = (own, overflow) if own is None or own.mixed else (own,)
         return tuple(trail for trail in found if trail is not None)
@@ -226,6 +226,14 @@ class Recent:
         trails, first = self._rows[row], minute - HOUR // MINUTE
         for id in [id for id, one in trails.items() if one.last_minute < first]:
             del trails[id]
+
+
+def id_of(token: str) -> str | None:
+    """The id behind a subject token; None for one that was hashed, and for what is no token."""
+    try:
+        return subjects.text_of_token(token)
+    except ValueError:
+        return None
 
 
 def used(

@@ -170,6 +170,14 @@ def test_slots_are_those_of_the_open_calls(id: str) -> None:
     refused(rates, NOW, want)
 
 
+@pytest.mark.parametrize("rate", ["", "key", "key::calls", "key:=ZZ:calls", "key:~:calls", "?:a:b"])
+@pytest.mark.parametrize("seconds", [0.0, 60.0])
+def test_a_rate_of_any_name_is_granted(rate: str, seconds: float) -> None:
+    ledger = Ledger()
+    ledger.calls(3, NOW)
+    assert taken(ledger.governor(), NOW, RateWant(rate, 3, 1, 0, seconds))[0].left == 2
+
+
 def test_slots_of_calls_from_before_outlive_the_holder_that_dies_here() -> None:
     ledger = Ledger()
     ledger.calls(1, NOW)
