@@ -99,13 +99,18 @@ class Gemini:
         else:
             method = "batchEmbedContents"
             body = gemini_embeddings.vertex_embed_body(texts, embedding, given)
-        request = Request(self._url(ask, method), await self._sent_with(ask), body)
+        request = Request(self.url(ask, method), await self._sent_with(ask), body)
         got = await whole(self._http, request, ask, failures)
         return gemini_embeddings.embedded(got, ask, texts, embedding, failures)
 
     async def close(self) -> None:
         if self._token is not None:
             await self._token.close()
+
+    def url(self, ask: Ask, method: str) -> str:
+        """Where a method of the attempt's model is."""
+        base = self._base_for_client_key if ask.credential else self._base
+        return f"{base}/{_resource(ask.engine or ask.model)}:{method}"
 
     async def _chat(self, ask: Ask, failures: Failures) -> Request:
         """What asks for a chat, with its images fetched."""
@@ -123,11 +128,7 @@ class Gemini:
             drop=self._drop or bytes(given.get("drop_params", b"")) == b"true",
         )
         method = "streamGenerateContent?alt=sse" if ask.stream else "generateContent"
-        return Request(self._url(ask, method), await self._sent_with(ask), body)
-
-    def _url(self, ask: Ask, method: str) -> str:
-        base = self._base_for_client_key if ask.credential else self._base
-        return f"{base}/{_resource(ask.engine or ask.model)}:{method}"
+        return Request(self.url(ask, method), await self._sent_with(ask), body)
 
     async def _sent_with(self, ask: Ask) -> Mapping[str, str]:
         """All headers. Google's own of the client, which are about accounts, go along only with
