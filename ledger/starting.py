@@ -9,9 +9,14 @@ import msgspec
 from ledger import checkpoint
 from ledger.budgets.opening import PARTS, Kind, Opening, OpeningParams, Part, opening_of
 from ledger.checkpoint import Checkpoint, digest_of, pack
-from ledger.connection import Connection, Disconnected, NoResponders, RequestTimeout
-from ledger.log import last_sequence
-from ledger.reader import Unreadable, read_at, read_subject
+from ledger.connection import (
+    BusRefused,
+    Connection,
+    Disconnected,
+    NoResponders,
+    RequestTimeout,
+)
+from ledger.reader import Unreadable, read_at
 from schemas import subjects
 from schemas.errors import ErrorInfo
 
@@ -23,6 +28,7 @@ _PATIENCE = 5.0
 _RETRY = 0.25
 _SAY_EVERY = 10.0
 _PART_SECONDS = 40.0
+_INFO_SECONDS = 5.0
 
 
 class _Answer(msgspec.Struct):
@@ -30,11 +36,21 @@ class _Answer(msgspec.Struct):
     error: ErrorInfo | None = None
 
 
+class _State(msgspec.Struct):
+    first_seq: int
+    last_seq: int
+
+
+class _Info(msgspec.Struct):
+    state: _State
+
+
 class _Untold(Exception):
     """Analytics does not say what is needed; the message says why."""
 
 
 _decode_answer = msgspec.json.Decoder(_Answer).decode
+_decode_info = msgspec.json.Decoder(_Info).decode
 _decode_part = msgspec.json.Decoder(Part).decode
 
 
@@ -62,10 +78,10 @@ class Start:
         own = await checkpoint.load(self._connection)
         if own.seq:
             return own
-        first = await self._first_sequence()
+        first, last = await self._bounds()
         if first > 1:
             return await self._insist(own, first)
-        if await last_sequence(self._connection) < self._worth:
+        if last < self._worth:
             return own
         try:
             head = await self._patient_head()
@@ -106,16 +122,17 @@ class Start:
         """As `_head`, of a role that may just be starting. Raises _Untold."""
         loop = asyncio.get_running_loop()
         until = loop.time() + _PATIENCE
-        while True:
+        reason = _Untold("it does not answer")
+        while loop.time() < until and not self._ending.is_set():
             try:
                 async with asyncio.timeout_at(until):
                     return await self._head(1)
-            except TimeoutError as error:
-                raise _Untold("it does not answer") from error
-            except _Untold:
-                if self._ending.is_set() or loop.time() >= until:
-                    raise
+            except TimeoutError:
+                break
+            except _Untold as error:
+                reason = error
             await self._rest()
+        raise reason
 
     async def _rest(self) -> None:
         try:
@@ -156,12 +173,17 @@ class Start:
         params = OpeningParams(part, self._kept, through, after)
         try:
             reply = await self._connection.request(
-                subjects.OPENING, msgspec.json.encode({"params": params}), timeout=_PART_SECONDS
+                subjects.OPENING,
+                msgspec.json.encode({"params": params}),
+                timeout=_PART_SECONDS,
+                optional=True,
             )
             answer = _decode_answer(reply.data)
             if answer.error is not None:
                 raise _Untold(answer.error.message)
             told = _decode_part(answer.ok)
+        except BusRefused as error:
+            raise _Untold(f"this governor may not ask it ({error})") from error
         except NoResponders as error:
             raise _Untold("it is not running") from error
         except (RequestTimeout, Disconnected) as error:
@@ -172,12 +194,17 @@ class Start:
             raise _Untold(f"it went back behind sequence {through}")
         return told
 
-    async def _first_sequence(self) -> int:
-        """1 while the ledger is empty."""
-        found = await read_subject(
-            self._connection, subjects.LEDGER, subjects.LEDGER_SUBJECTS, limit=1
-        )
-        return found[0].seq if found else 1
+    async def _bounds(self) -> tuple[int, int]:
+        """The first and the last sequence of the ledger; of one that lost all its events too, the
+        first is where it goes on."""
+        try:
+            reply = await self._connection.request(
+                subjects.api("STREAM.INFO", subjects.LEDGER), timeout=_INFO_SECONDS
+            )
+            state = _decode_info(reply.data).state
+        except (NoResponders, RequestTimeout, Disconnected, msgspec.DecodeError) as error:
+            raise Unreadable(f"{subjects.LEDGER} does not say what it holds") from error
+        return state.first_seq, state.last_seq
 
 
 def _checkpoint(own: Checkpoint, opening: Opening) -> Checkpoint:

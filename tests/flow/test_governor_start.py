@@ -19,7 +19,9 @@ from compose.verify import verify
 from ledger import starting
 from ledger.budgets.messages import StateAsk, decode_states, encode
 from ledger.checkpoint import Checkpoint, unpack
+from ledger.connection import Connection
 from ledger.fold import Fold
+from ledger.log import last_sequence
 from ledger.reader import read_subject
 from ledger.starting import Start
 from schemas import subjects
@@ -191,6 +193,29 @@ async def test_without_the_database_a_whole_ledger_is_folded(
     assert "folding the ledger from its beginning" in caplog.text
 
 
+async def test_a_governor_that_may_not_ask_folds_a_whole_ledger(
+    bus: Bus,
+    nats_server: NatsServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As where the users of a bus were given their rights before there was such a question."""
+    monkeypatch.setattr(starting, "_PATIENCE", 0.5)
+    monkeypatch.setattr(subjects, "OPENING", "ask.for_more")
+    await append(bus, history(1, 20))
+    troubles: list[str] = []
+    connection = await Connection.connect(
+        BusConfig(url=nats_server.url_of("governor")), name="governor", on_fatal=troubles.append
+    )
+    try:
+        assert await Start(connection, 0, asyncio.Event(), 0).find() == Checkpoint()
+    finally:
+        await connection.close()
+    assert troubles == []
+    [record] = [one for one in caplog.records if one.message.startswith("folding the ledger")]
+    assert "may not ask" in record.__dict__["reason"]
+
+
 async def test_a_database_of_another_ledger_is_not_believed(
     bus: Bus,
     nats_server: NatsServer,
@@ -258,10 +283,13 @@ async def test_a_database_without_the_head_does_not_count_as_one_that_knows_it(
     await drop_head(nats_server, 10)
     await projecting(stack, nats_server, tmp_path)
     await projected(nats_server, last)
+    asked: asyncio.Queue[Any] = asyncio.Queue()
+    bus.connection.subscribe(subjects.OPENING, asked.put_nowait)
     async with governing(nats_server, is_ready=False) as role:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(2):
-                await bus.governed()
+        for _ in range(3):
+            async with asyncio.timeout(30):
+                await asked.get()
+        assert await last_sequence(bus.connection) == last
         assert await role.ends_with(signal.SIGTERM) == 0
 
 
