@@ -1,7 +1,10 @@
 """Images from data: URLs and from servers: what is fetched, and from where never."""
 
 import base64
+import json
 import socket
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -61,28 +64,28 @@ async def test_a_data_url_is_decoded(http: Http, url: str, image: Image) -> None
     assert await image_of(url, http, FAILURES) == image
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "data:image/png;base64",
-        "data:image/png;base64,",
-        "data:image/png,",
-        "data:image/png;base64,####",
-        "data:image/png;base64,QQ",
-        "data:image/png;base64,QUJD=",
-        "data:image/png;base64,Q",
-        "data:image/png;base64,ÄÖÜ=",
-        "data:image/png;base64,%ff%ff",
-        "data:image/png,\ud800",
-        "data:text/plain,hello",
-        "data:text/html;base64,QUJD",
-        "data:image/a b;base64,QUJD",
-        "data:,",
-        "data:",
-    ],
-)
-async def test_a_data_url_without_an_image_is_refused(http: Http, url: str) -> None:
-    assert "image" in await refusal(url, http)
+NO_IMAGES = [
+    "data:image/png;base64",
+    "data:image/png;base64,",
+    "data:image/png,",
+    "data:image/png;base64,####",
+    "data:image/png;base64,QQ",
+    "data:image/png;base64,QUJD=",
+    "data:image/png;base64,Q",
+    "data:image/png;base64,ÄÖÜ=",
+    "data:image/png;base64,%ff%ff",
+    "data:image/png,\ud800",
+    "data:text/plain,hello",
+    "data:text/html;base64,QUJD",
+    "data:image/a b;base64,QUJD",
+    "data:,",
+    "data:",
+]
+
+
+async def test_a_data_url_without_an_image_is_refused(http: Http) -> None:
+    for url in NO_IMAGES:
+        assert "image" in await refusal(url, http), url
 
 
 async def test_a_data_url_larger_than_the_limit_is_refused(
@@ -218,35 +221,35 @@ async def test_a_connection_that_fails_is_the_clients_to_mend(http: Http) -> Non
         assert "could not be fetched" in await refusal(url, http, private=True)
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "",
-        "image.png",
-        "//example.com/a.png",
-        "file:///etc/passwd",
-        "ftp://example.com/a.png",
-        "gopher://example.com/a.png",
-        "http://",
-        "http:///a.png",
-        "http://me@example.com/",
-        "http://me:secret@example.com/",
-        "http://:secret@example.com/",
-        "http://example.com:22/",
-        "http://example.com:8080/",
-        "http://example.com:99999/",
-        "http://example.com:port/",
-        "http://[::1/",
-        "http://no-such-host.invalid/a.png",
-        "http://a..b/",
-        "http://" + "a" * 300 + "/",
-        "http://exa mple.com/",
-        "http://\ud800.com/",
-        "http://xn--a/",
-    ],
-)
-async def test_a_url_that_is_none_for_us_is_refused(http: Http, url: str) -> None:
-    assert "secret" not in await refusal(url, http)
+NOT_FOR_US = [
+    "",
+    "image.png",
+    "//example.com/a.png",
+    "file:///etc/passwd",
+    "ftp://example.com/a.png",
+    "gopher://example.com/a.png",
+    "http://",
+    "http:///a.png",
+    "http://me@example.com/",
+    "http://me:secret@example.com/",
+    "http://:secret@example.com/",
+    "http://example.com:22/",
+    "http://example.com:8080/",
+    "http://example.com:99999/",
+    "http://example.com:port/",
+    "http://[::1/",
+    "http://no-such-host.invalid/a.png",
+    "http://a..b/",
+    "http://" + "a" * 300 + "/",
+    "http://exa mple.com/",
+    "http://\ud800.com/",
+    "http://xn--a/",
+]
+
+
+async def test_a_url_that_is_none_for_us_is_refused(http: Http) -> None:
+    for url in NOT_FOR_US:
+        assert "secret" not in await refusal(url, http), url
 
 
 PRIVATE = [
@@ -283,24 +286,24 @@ PRIVATE = [
 ]
 
 
-@pytest.mark.parametrize("address", PRIVATE)
-async def test_a_private_address_is_refused_however_it_is_written(http: Http, address: str) -> None:
-    host = f"[{address}]" if ":" in address else address
-    message = await refusal(f"http://{host}/latest/meta-data", http)
-    assert "address" in message and not is_public(address)
+async def test_a_private_address_is_refused_however_it_is_written(http: Http) -> None:
+    for address in PRIVATE:
+        host = f"[{address}]" if ":" in address else address
+        message = await refusal(f"http://{host}/latest/meta-data", http)
+        assert "address" in message and not is_public(address), address
 
 
-@pytest.mark.parametrize(
-    "host",
-    [
-        *("localhost", "LOCALHOST.", "localhost.localdomain"),
-        *("2130706433", "0x7f000001", "0x7f.1", "0177.0.0.1", "127.1", "127.0.1", "017700000001"),
-        *("0xa9fea9fe", "2852039166", "0251.0376.0251.0376", "①②⑦.0.0.1", "127。0。0。1"),
-        *("127.0.0.1.", "[::ffff:7f00:1]", "[0:0:0:0:0:0:0:1]", "0", "00000000", "%31%32%37.0.0.1"),
-    ],
-)
-async def test_no_other_spelling_of_an_address_reaches_it(http: Http, host: str) -> None:
-    assert "address" in await refusal(f"http://{host}/", http)
+SPELLINGS = [
+    *("localhost", "LOCALHOST.", "localhost.localdomain"),
+    *("2130706433", "0x7f000001", "0x7f.1", "0177.0.0.1", "127.1", "127.0.1", "017700000001"),
+    *("0xa9fea9fe", "2852039166", "0251.0376.0251.0376", "①②⑦.0.0.1", "127。0。0。1"),
+    *("127.0.0.1.", "[::ffff:7f00:1]", "[0:0:0:0:0:0:0:1]", "0", "00000000", "%31%32%37.0.0.1"),
+]
+
+
+async def test_no_other_spelling_of_an_address_reaches_it(http: Http) -> None:
+    for host in SPELLINGS:
+        assert "address" in await refusal(f"http://{host}/", http), host
 
 
 @pytest.mark.parametrize(
@@ -379,3 +382,27 @@ async def test_one_bad_image_ends_the_fetching_of_the_others(
     for request in upstream.requests:
         if request.path == "/slow":
             await request.gone.wait()
+
+
+def test_the_public_internet_is_fetched_from_and_no_way_leads_from_it_to_a_private_address() -> (
+    None
+):
+    """In a network of its own, where one address of this machine is a public one."""
+    if subprocess.run(["unshare", "-rn", "ip", "link"], capture_output=True).returncode:
+        pytest.skip("this machine does not let us have a network of our own")
+    command = ["unshare", "-rn", sys.executable, "-m", "tests.contract.public_child"]
+    child = subprocess.run(command, capture_output=True, check=True, timeout=60)
+    found = json.loads(child.stdout)
+    told = found["told"]
+    good = {url for url, what in told.items() if what == "image/png"}
+    assert good == {
+        "http://93.184.216.34/a.png",
+        "http://93.184.216.34/to-picture",
+        "http://pictures.example/a.png",
+    }
+    refused = [what for url, what in told.items() if url not in good]
+    assert len(refused) == 6
+    assert sum("no public address" in what for what in refused) == 5
+    assert sum("port 8080" in what for what in refused) == 1
+    assert found["private"] == []
+    assert found["public"].count("/to-rebinding") == 1
