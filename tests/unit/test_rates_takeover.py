@@ -170,6 +170,17 @@ def test_slots_are_those_of_the_open_calls(id: str) -> None:
     refused(rates, NOW, want)
 
 
+def test_a_slot_from_here_is_free_when_it_is_given_back_and_the_ledger_is_behind() -> None:
+    ledger = Ledger()
+    ledger.calls(1, NOW, "b", key_id="b")
+    rates = ledger.governor()
+    taken(rates, NOW, slots(1))
+    ledger.calls(1, NOW)
+    rates.give_back("h", {"key:a:calls": 1}, NOW)
+    rates.drop_idle(NOW)
+    taken(rates, NOW, slots(1))
+
+
 @pytest.mark.parametrize("rate", ["", "key", "key::calls", "key:=ZZ:calls", "key:~:calls", "?:a:b"])
 @pytest.mark.parametrize("seconds", [0.0, 60.0])
 def test_a_rate_of_any_name_is_granted(rate: str, seconds: float) -> None:
