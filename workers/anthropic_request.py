@@ -96,10 +96,7 @@ def messages_request(ask: Ask, failures: Failures, *, drop: bool) -> bytes:
     if output:
         body["output_config"] = output
     body |= {name: given[name] for name in _AS_WRITTEN if name in given}
-    try:
-        return _encode(body)
-    except NOT_AS_ASKED as error:
-        raise failures.unsendable(f"The request cannot be passed on: {error}.") from error
+    return _encode(body)
 
 
 def _tool(tool: Tool, failures: Failures) -> Block:

@@ -42,7 +42,7 @@ class _Delta(msgspec.Struct):
 class _Event(msgspec.Struct):
     """An event of any type; `type` says which of the others are there."""
 
-    type: str
+    type: str = ""
     index: int = 0
     message: _Started | None = None
     content_block: AnswerBlock | None = None
@@ -69,6 +69,7 @@ class MessageFolder:
         self._failures = failures
         self._open: dict[int, _Open] = {}
         self._calls = 0
+        self._started = False
         self._tally = Tally()
         self._stop_reason = ""
         self._refusal = ""
@@ -94,6 +95,7 @@ class MessageFolder:
         elif said.type == "content_block_stop":
             self._close(said.index)
         elif said.type == "message_start" and said.message is not None:
+            self._started = True
             self._tally.begin(said.message.usage)
         elif said.type == "message_delta":
             self._finish(said.delta or _Delta())
@@ -101,7 +103,10 @@ class MessageFolder:
         elif said.type == "message_stop":
             self.done = True
         elif said.type == "error":
-            raise error_in(event.data, self._failures)
+            failed = error_in(event.data, self._failures)
+            # What had been read and said by then may be charged.
+            failed.cost_known = not self._started
+            raise failed
 
     def end(self) -> StreamEnd:
         """The good end of the stream. Raises AttemptFailed if it broke off before the reason why

@@ -5,9 +5,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from schemas.config import ProviderConfig
+from schemas.ids import Clock
 from schemas.usage import Usage
 from tests.contract.provider_contract import Scene
 from tests.upstream import CUT, HANG, Recorded, Reply, Step, Upstream, event_stream, json_reply
+from workers.http import Http
+from workers.providers import make
 from workers.providers.base import Provider
 
 KEY = "sk-ant-api03-operator-secret-0123456789"
@@ -57,6 +61,12 @@ class AnthropicStage:
         for request in self.upstream.requests:
             if not request.cut and not request.answered.is_set():
                 await request.gone.wait()
+
+
+def anthropic_at(url: str, http: Http, **settings: Any) -> Provider:
+    """The adapter at a server, as the vendor `anthropic`."""
+    config = ProviderConfig(dialect="anthropic", base_url=url, **{"api_key": KEY, **settings})
+    return make("anthropic", config, http, Clock())
 
 
 def error(kind: str, message: str) -> dict[str, Any]:
