@@ -132,7 +132,7 @@ def chat_answer(got: Whole, ask: Ask, failures: Failures) -> Answer:
     if calls:
         message["tool_calls"] = [
             tool_call(
-                call.id or f"call_{at}", call.function.name or "", call.function.arguments or ""
+                call.id or f"call_{at}", call.function.name or "", call.function.arguments or "{}"
             )
             for at, call in enumerate(calls)
         ]

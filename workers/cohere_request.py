@@ -79,21 +79,31 @@ def chat_body(ask: Ask, chat: Chat, given: Mapping[str, Raw], failures: Failures
 
 def _message(message: Message, failures: Failures) -> dict[str, Any]:
     if message.role in ("system", "developer"):
-        return {"role": "system", "content": message.text}
+        return {"role": "system", "content": _text(message, failures)}
     if message.role == "user":
         if isinstance(message.content, str):
             return {"role": "user", "content": message.content}
         return {"role": "user", "content": [_part(part, failures) for part in message.parts]}
     if message.role == "assistant":
-        return _assistant(message)
+        return _assistant(message, _text(message, failures) or message.refusal or "")
     if message.role == "tool" and message.tool_call_id:
         documents = [
-            {"type": "document", "document": {"data": data}} for data in _results(message.text)
+            {"type": "document", "document": {"data": data}}
+            for data in _results(_text(message, failures))
         ]
         return {"role": "tool", "tool_call_id": message.tool_call_id, "content": documents}
     if message.role == "tool":
         raise cannot("take a tool's result without its 'tool_call_id'", "messages", failures)
     raise cannot(f"take a message with the role '{message.role}'", "messages", failures)
+
+
+def _text(message: Message, failures: Failures) -> str:
+    """What a message says that may hold text alone."""
+    for part in message.parts:
+        if part.type not in ("text", "refusal"):
+            what = f"read a part of the type '{part.type}' in a message of the {message.role}"
+            raise cannot(what, "messages", failures)
+    return "".join([part.text or part.refusal or "" for part in message.parts])
 
 
 def _part(part: Part, failures: Failures) -> dict[str, Any]:
@@ -107,10 +117,10 @@ def _part(part: Part, failures: Failures) -> dict[str, Any]:
     raise cannot(f"read a part of the type '{part.type}'", "messages", failures)
 
 
-def _assistant(message: Message) -> dict[str, Any]:
+def _assistant(message: Message, text: str) -> dict[str, Any]:
     """What was thought before tools were called is their plan, else a part of the content."""
     shown: dict[str, Any] = {"role": "assistant"}
-    text, thought = message.text or message.refusal or "", message.reasoning_content
+    thought = message.reasoning_content
     if message.tool_calls:
         shown["tool_calls"] = [
             tool_call(call.id, call.function.name, call.function.arguments or "{}")

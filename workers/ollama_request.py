@@ -116,9 +116,10 @@ def _message(
     if role not in ("system", "user", "assistant", "tool"):
         raise cannot(f"take a message with the role '{role}'", "messages", failures)
     for part in message.parts:
-        if part.type != "text" and not (part.type == "image_url" and part.image):
+        if part.type not in ("text", "refusal") and not (part.type == "image_url" and part.image):
             raise cannot(f"read a part of the type '{part.type}'", "messages", failures)
-    shown: dict[str, Any] = {"role": role, "content": message.text or message.refusal or ""}
+    text = "".join([part.text or part.refusal or "" for part in message.parts])
+    shown: dict[str, Any] = {"role": role, "content": text or message.refusal or ""}
     if seen := [images[url].data for url in _image_urls(message)]:
         shown["images"] = seen
     if message.reasoning_content:

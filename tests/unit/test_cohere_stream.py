@@ -1,7 +1,9 @@
 """Streams of Cohere's typed events: the same chunks come out, wherever the bytes are cut."""
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,14 +13,25 @@ from schemas.ids import Clock
 from tests.contract.cohere_stage import START, end, named, piece, text
 from tests.contract.provider_contract import ask_of
 from tests.folding import Folded, folded, splits
-from workers.cohere_answer import EventFolder
+from tests.mutations import mutated
+from tests.upstream import event
+from workers.cohere_answer import EventFolder, chat_answer
+from workers.exchange import Whole
 from workers.failures import Failures
+from workers.providers.base import AttemptFailed
 from workers.sse import Parser
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "cohere"
 STREAMS = [
     *(path.read_bytes() for path in sorted(FIXTURES.glob("*.sse"))),
     START + text("wör") + text("😀 ") + text("d") + end(),
+]
+EVENTS = [
+    [json.loads(data) for data in re.findall(rb"^data: (.*)$", stream, re.MULTILINE)]
+    for stream in STREAMS
+]
+ANSWERS = [
+    json.loads((FIXTURES / f"{name}.json").read_bytes()) for name in ("chat", "thinking", "tools")
 ]
 
 
@@ -103,3 +116,20 @@ def test_calls_are_numbered_by_their_beginnings_whatever_their_index() -> None:
 def test_an_answer_without_a_word_is_an_answer() -> None:
     told = fold(START + end("MAX_TOKENS"))
     assert said(told) == "" and told.end.finish_reason == "length"
+
+
+@given(st.sampled_from(EVENTS).flatmap(mutated).filter(lambda events: isinstance(events, list)))
+def test_one_odd_thing_does_no_more_than_break_the_stream(events: list[Any]) -> None:
+    try:
+        fold(b"".join(event(json.dumps(one).encode()) for one in events))
+    except AttemptFailed as failed:
+        assert failed.info.status == 502
+
+
+@given(st.sampled_from(ANSWERS).flatmap(mutated))
+def test_one_odd_thing_in_an_answer_does_no_more_than_break_it(body: Any) -> None:
+    got = Whole(json.dumps(body).encode(), 0, 0)
+    try:
+        chat_answer(got, ask_of(), Failures("cohere", (), Clock()))
+    except AttemptFailed as failed:
+        assert failed.info.status == 502

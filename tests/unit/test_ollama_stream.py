@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,8 +12,10 @@ from schemas.ids import Clock
 from tests.contract.ollama_stage import answer_of, end, line, text
 from tests.contract.provider_contract import ask_of
 from tests.folding import Folded, folded, splits
+from tests.mutations import mutated
 from workers.failures import Failures
 from workers.ndjson import Lines
+from workers.providers.base import AttemptFailed
 from workers.providers.ollama import LineFolder
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "ollama"
@@ -20,6 +23,7 @@ STREAMS = [
     *(path.read_bytes() for path in sorted(FIXTURES.glob("*.ndjson"))),
     text("wör") + text("😀 ") + text("d") + end(),
 ]
+LINES = [[json.loads(one) for one in stream.splitlines()] for stream in STREAMS]
 
 
 def fold(*blocks: bytes) -> Folded:
@@ -84,3 +88,11 @@ def test_text_in_the_last_line_counts() -> None:
 def test_an_answer_without_a_word_is_an_answer() -> None:
     told = fold(end(done_reason="length"))
     assert said(told) == "" and told.end.finish_reason == "length"
+
+
+@given(st.sampled_from(LINES).flatmap(mutated).filter(lambda told: isinstance(told, list)))
+def test_one_odd_thing_does_no_more_than_break_the_stream(told: list[Any]) -> None:
+    try:
+        fold(b"".join(json.dumps(one).encode() + b"\n" for one in told))
+    except AttemptFailed as failed:
+        assert failed.info.status == 502

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Raw
@@ -32,10 +32,12 @@ from workers.translated import embeddings_answer
 
 TEXTS_AT_ONCE = 96
 _NATIVE_EMBED = frozenset({"input_type", "max_tokens", "priority", "truncate"})
+# What the base64 form of an embedding can hold.
+_Float32 = Annotated[float, msgspec.Meta(ge=-3.4e38, le=3.4e38)]
 
 
 class _Vectors(msgspec.Struct):
-    floats: list[list[float]] = msgspec.field(name="float")
+    floats: list[list[_Float32]] = msgspec.field(name="float")
 
 
 class _Embedded(msgspec.Struct):

@@ -24,6 +24,8 @@ from workers.sse import Event
 from workers.translated import Choice, Chunks, embeddings_answer, tool_call, whole_answer
 
 _NATIVE_EMBED = frozenset({"keep_alive", "options", "truncate"})
+# What the base64 form of an embedding can hold.
+_Float32 = Annotated[float, msgspec.Meta(ge=-3.4e38, le=3.4e38)]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000_000)]
 
 
@@ -68,7 +70,7 @@ class _Line(msgspec.Struct):
 
 
 class _Embedded(msgspec.Struct):
-    embeddings: list[list[float]]
+    embeddings: list[list[_Float32]]
     prompt_eval_count: Raw = Raw()
 
 
@@ -128,16 +130,14 @@ class Ollama:
         request = Request(self.embed_url, self._passed_on(ask), _encode(body))
         got = await whole(self._http, request, ask, failures)
         embedded = _embedded(got, len(texts), failures)
-        answer = embeddings_answer(
+        return embeddings_answer(
             got,
             ask,
             failures.provider,
             embedded.embeddings,
-            None,
+            read_usage(embedded.prompt_eval_count, Raw(), Raw(b"0")),
             as_base64=embedding.encoding_format == "base64",
         )
-        usage = read_usage(embedded.prompt_eval_count, Raw(), Raw(b"0"), answer.usage)
-        return answer._replace(usage=usage)
 
     async def close(self) -> None:
         """Holds nothing of its own: the connections belong to the Http."""
@@ -193,8 +193,9 @@ def _chat_answer(got: Whole, ask: Ask, failures: Failures) -> Answer:
     if calls:
         message["tool_calls"] = calls
     choice = Choice(message, _finish_reason(line, bool(calls)), _logprobs(line.logprobs or ()))
-    answer = whole_answer(got, ask, failures.provider, [choice], None)
-    return answer._replace(usage=_usage_of(line, answer.usage))
+    usage = _usage_of(line)
+    answer = whole_answer(got, ask, failures.provider, [choice], usage)
+    return answer if usage else answer._replace(usage=_completed(line, answer.usage))
 
 
 class LineFolder:
@@ -229,8 +230,9 @@ class LineFolder:
     def end(self) -> StreamEnd:
         if self._last is None:
             raise self._failures.broken("ended its stream before the answer was complete")
-        end = self.outgoing.end(None)
-        return end._replace(usage=_usage_of(self._last, end.usage))
+        usage = _usage_of(self._last)
+        end = self.outgoing.end(usage)
+        return end if usage else end._replace(usage=_completed(self._last, end.usage))
 
     def _take(self, said: _Message, logprobs: list[_Token] | None) -> None:
         self.outgoing.reasoning(said.thinking or "")
@@ -270,33 +272,41 @@ def _token(one: _Token) -> dict[str, Any]:
     return {"token": one.token, "logprob": one.logprob, "bytes": list(one.token.encode())}
 
 
-def _usage_of(line: _Line, guess: Usage) -> Usage:
-    return read_usage(line.prompt_eval_count, line.prompt_eval_cached_count, line.eval_count, guess)
+def _usage_of(line: _Line) -> Usage | None:
+    return read_usage(line.prompt_eval_count, line.prompt_eval_cached_count, line.eval_count)
 
 
-def read_usage(prompt: Raw, cached: Raw, output: Raw, guess: Usage) -> Usage:
+def read_usage(prompt: Raw, cached: Raw, output: Raw) -> Usage | None:
     """Ollama's counts: `prompt_eval_count` is the whole prompt, `prompt_eval_cached_count` the part
     of it that came from the cache (`promptEvalCount` of its llm/llama_server.go), `eval_count` the
     answer with its thoughts.
 
-    A count that is 0 is left out, and older servers left out that of a prompt that was cached
-    (github.com/ollama/ollama/issues/2068). No prompt is empty, so that what is missing is taken
-    from `guess`, and the status says so. Unknown for what makes no sense.
+    A count of 0 is left out, and older servers left out that of a prompt that was cached
+    (github.com/ollama/ollama/issues/2068): None if one is missing, or the prompt was empty, which
+    it never is. Status unknown for what makes no sense.
     """
     try:
-        went_in, from_cache, came_out = (
-            _decode_count(raw) if _is_given(raw) else None for raw in (prompt, cached, output)
-        )
+        went_in, from_cache, came_out = _count(prompt), _count(cached), _count(output)
     except NOT_AS_ASKED:
         return Usage()
     if not went_in or came_out is None:
-        return Usage(
-            input=went_in or guess.input,
-            output=guess.output if came_out is None else came_out,
-            status="estimated",
-        )
+        return None
     known = min(from_cache or 0, went_in)
     return Usage(input=went_in - known, cached_input=known, output=came_out, status="reported")
+
+
+def _completed(line: _Line, guess: Usage) -> Usage:
+    """The one count that was told, and an estimate of the other."""
+    went_in, came_out = _count(line.prompt_eval_count), _count(line.eval_count)
+    return Usage(
+        input=went_in or guess.input,
+        output=guess.output if came_out is None else came_out,
+        status="estimated",
+    )
+
+
+def _count(raw: Raw) -> int | None:
+    return _decode_count(raw) if _is_given(raw) else None
 
 
 def _embedded(got: Whole, count: int, failures: Failures) -> _Embedded:
