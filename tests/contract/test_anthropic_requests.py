@@ -569,7 +569,9 @@ async def test_what_anthropic_has_no_word_for_is_left_out_on_demand(
 ) -> None:
     upstream.script(json_reply(message(text_block("x"))))
     provider = anthropic_at(upstream.url, http, drop_params=not by_request)
-    fields = dict(FOREIGN) | ({"drop_params": True} if by_request else {})
+    fields: dict[str, Any] = dict(FOREIGN)
+    if by_request:
+        fields["drop_params"] = True
     sent = await asked(provider, upstream, **fields)
     assert set(sent) == {"model", "max_tokens", "messages"}
 
