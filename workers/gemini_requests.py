@@ -54,6 +54,7 @@ _LEAST_OF_PRO = 128
 _LEVELS = {"none": "MINIMAL", "minimal": "MINIMAL", "low": "LOW", "medium": "MEDIUM"}
 _EFFORTS = frozenset({*_BUDGETS, "xhigh"})
 _NEWEST = (999, 0)
+_SAYS_NOTHING = frozenset({b"{}", b"null"})
 _NAMED = re.compile(r"gemini-(\d+)(?:\.(\d+))?")
 
 _encode = msgspec.json.Encoder().encode
@@ -62,10 +63,12 @@ _decode_strings = msgspec.json.Decoder(list[str]).decode
 
 
 class _Family(NamedTuple):
-    """What a model's name tells; a name without a version is taken for the newest."""
+    """What a model's name tells; a name without a version is taken for the newest. Gemma takes no
+    system instruction and does not think."""
 
     version: tuple[int, int]
     pro: bool
+    is_gemma: bool = False
 
     @property
     def thinks_by_level(self) -> bool:
@@ -116,7 +119,9 @@ def generate_body(
     turns = Turns(images, failures, vertex=vertex, signed=family.thinks_by_level)
     system, contents = turns.of(chat.messages)
     body: dict[str, Any] = {"contents": contents}
-    if system:
+    if system and family.is_gemma:
+        contents.insert(0, {"role": "user", "parts": system})
+    elif system:
         body["systemInstruction"] = {"parts": system}
     functions = [_declaration(tool.function) for tool in chat.tools or ()]
     tools = [{"functionDeclarations": functions}] if functions else []
@@ -140,7 +145,7 @@ def _declaration(function: Function) -> dict[str, Any]:
     declared: dict[str, Any] = {"name": function.name}
     if function.description:
         declared["description"] = function.description
-    if bytes(function.parameters) not in (b"{}", b"null"):
+    if bytes(function.parameters) not in _SAYS_NOTHING:
         declared["parametersJsonSchema"] = function.parameters
     return declared
 
@@ -185,10 +190,13 @@ def _generation_config(chat: Chat, given: Mapping[str, Raw], failures: Failures)
     if "modalities" in given:
         config["responseModalities"] = _modalities(given["modalities"], failures)
     wanted = chat.response_format
-    if wanted is not None and wanted.type != "text":
-        config["responseMimeType"] = "application/json"
-        if wanted.json_schema is not None:
-            config["responseJsonSchema"] = wanted.json_schema.schema
+    if wanted is None or wanted.type == "text":
+        return config
+    if wanted.type not in ("json_object", "json_schema"):
+        raise cannot(f"answer in the format '{wanted.type}'", "response_format", failures)
+    config["responseMimeType"] = "application/json"
+    if wanted.json_schema is not None and bytes(wanted.json_schema.schema) not in _SAYS_NOTHING:
+        config["responseJsonSchema"] = wanted.json_schema.schema
     return config
 
 
@@ -230,6 +238,8 @@ def _thinking(effort: str, family: _Family, failures: Failures, *, drop: bool) -
 
 @lru_cache(maxsize=1024)
 def _family(engine: str) -> _Family:
+    if "gemma" in engine:
+        return _Family((0, 0), pro=False, is_gemma=True)
     named = _NAMED.search(engine)
     version = (int(named[1]), int(named[2] or 0)) if named else _NEWEST
     return _Family(version, "-pro" in engine)

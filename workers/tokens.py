@@ -129,6 +129,7 @@ class AccessToken:
         self._text = ""
         self._ends = 0.0
         self._renews = 0.0
+        self._ahead = self._wall_ahead()
         self._fetching: asyncio.Task[AttemptFailed | None] | None = None
 
     async def text(self) -> str:
@@ -138,7 +139,7 @@ class AccessToken:
         credentials were refused, else 502 or 504 and worth a retry. The provider itself was then
         not reached.
         """
-        now = self._clock.monotonic()
+        now = self._now()
         if self._text and now < self._renews:
             return self._text
         if self._fetching is None:
@@ -162,15 +163,24 @@ class AccessToken:
             self._fetching.cancel()
             await asyncio.gather(self._fetching, return_exceptions=True)
 
+    def _now(self) -> float:
+        """Monotonic seconds, and those that a machine slept through since the last fetch, which
+        its monotonic clock does not count."""
+        return self._clock.monotonic() + max(0.0, self._wall_ahead() - self._ahead)
+
+    def _wall_ahead(self) -> float:
+        return self._clock.now_ns() / 1e9 - self._clock.monotonic()
+
     async def _fetch(self) -> AttemptFailed | None:
         """Takes the next token, or gives back what came instead."""
         try:
             issued, life = await self._issued()
         except AttemptFailed as failed:
-            self._renews = min(self._ends, self._clock.monotonic() + _PAUSE_AFTER_FAILURE)
+            self._renews = min(self._ends, self._now() + _PAUSE_AFTER_FAILURE)
             return failed
         else:
-            now = self._clock.monotonic()
+            self._ahead = self._wall_ahead()
+            now = self._now()
             self._text, self._ends = issued, now + life
             self._renews = self._ends - min(_RENEWED_BEFORE, life / 4)
             return None

@@ -400,6 +400,7 @@ async def test_an_effort_is_a_budget_or_a_level_by_the_models_family(
         ("tool_choice", {"tool_choice": "sometimes", "tools": [TOOL]}),
         ("generationConfig", {"generationConfig": 1}),
         ("toolConfig", {"toolConfig": []}),
+        ("response_format", {"response_format": {"type": "grammar"}}),
         ("modalities", {"modalities": [1]}),
         ("tools", {"tools": [{"type": "web_search"}]}),
         ("messages", {"messages": []}),
@@ -428,6 +429,19 @@ async def test_what_cannot_be_said_is_refused_by_name(
     failure = await outcome(provider, ask_of(stream=stream, **fields))
     assert (failure.info.status, failure.info.param) == (400, param)
     assert not failure.reached and not upstream.requests
+
+
+async def test_gemma_takes_its_instructions_from_the_user(
+    provider: Provider, upstream: Upstream
+) -> None:
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+    body = await asked(provider, upstream, "gemma-3-27b-it", messages=messages)
+    assert body == {
+        "contents": [
+            {"role": "user", "parts": [{"text": "Be brief."}]},
+            {"role": "user", "parts": [{"text": "Hi"}]},
+        ]
+    }
 
 
 async def test_gs_uris_are_for_vertex(provider: Provider) -> None:

@@ -34,7 +34,11 @@ class Time:
 
     def __init__(self) -> None:
         self.seconds = 1000.0
-        self.clock = Clock(now_ns=lambda: NOON, monotonic=lambda: self.seconds)
+        self.slept = 0.0
+        self.clock = Clock(now_ns=self._wall, monotonic=lambda: self.seconds)
+
+    def _wall(self) -> int:
+        return NOON + round((self.seconds - 1000 + self.slept) * SECOND)
 
 
 @pytest.fixture
@@ -185,6 +189,17 @@ async def test_a_token_past_its_end_is_never_used(
     assert await token.text() == "token-1"
     time.seconds += 60
     assert await token.text() == "token-2"
+
+
+async def test_a_token_ends_while_its_machine_sleeps(
+    token: AccessToken, upstream: Upstream, time: Time
+) -> None:
+    upstream.script(numbered())
+    assert await token.text() == "token-1"
+    time.slept += 3600
+    assert await token.text() == "token-2"
+    time.slept -= 7200
+    assert await token.text() == "token-2" and len(upstream.requests) == 2
 
 
 async def test_a_token_without_a_told_life_is_used_for_minutes(

@@ -116,7 +116,8 @@ class Gemini:
         """What asks for a chat, with its images fetched."""
         functions_only, own_tools = split_tools(ask)
         chat, given = read_chat(functions_only, TAKES, failures, drop=self._drop)
-        images = await images_of(images_in(chat), self._http, failures, private=self._private)
+        urls = list(images_in(chat))
+        images = await images_of(urls, self._http, failures, private=self._private) if urls else {}
         body = generate_body(
             chat,
             given,
