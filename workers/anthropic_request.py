@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Raw
 
 from workers.anthropic_turns import Block, conversation, is_signed
-from workers.asked import Chat, Message, NamedTool, Tool, cannot, read_chat
+from workers.asked import Chat, NamedTool, Tool, cannot, read_chat
 from workers.failures import Failures
 from workers.providers.base import NOT_AS_ASKED, Ask, AttemptFailed
 
@@ -162,7 +162,8 @@ def _add_thinking(
 
     Claude 4.6 and later, and models that are not Claude, think by effort as much as they find fit;
     earlier ones by a budget of at least 1024 tokens within `max_tokens`. These cannot begin to
-    think in the middle of a row of tool calls: then they go on without.
+    think in the middle of a row of tool calls, or before a call that they must make: then they go
+    on without.
     """
     effort = chat.reasoning_effort
     if effort is None:
@@ -177,7 +178,7 @@ def _add_thinking(
         body["thinking"] = {"type": "adaptive", "display": "summarized"}
         output["effort"] = _EFFORTS[effort]
         return None
-    if not _may_think(chat.messages):
+    if not _may_think(chat):
         return None
     limit = chat.limit or DEFAULT_LIMIT
     if limit <= SMALLEST_BUDGET:
@@ -199,9 +200,12 @@ def thinks_by_effort(engine: str) -> bool:
     return (int(version[1]), int(version[2] or 0)) >= _FIRST_ADAPTIVE
 
 
-def _may_think(messages: list[Message]) -> bool:
-    """Not where results of tools are given back without the thoughts that led to the calls."""
-    for message in reversed(messages):
+def _may_think(chat: Chat) -> bool:
+    """Not where a call is demanded, nor where results of calls are given back without the thoughts
+    that led to them."""
+    if chat.tools and chat.tool_choice not in (None, "auto", "none"):
+        return False
+    for message in reversed(chat.messages):
         if message.role == "assistant":
             return any(is_signed(block) for block in message.thinking_blocks or ())
         if message.role != "tool":

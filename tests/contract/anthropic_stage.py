@@ -33,7 +33,7 @@ class AnthropicStage:
     """Scenes are played by a scripted server that speaks the Messages API."""
 
     lacks = frozenset(
-        {"frequency_penalty", "logit_bias", "logprobs", "n", "presence_penalty", "seed", "input"}
+        {"frequency_penalty", "logit_bias", "logprobs", "n", "presence_penalty", "seed"}
     )
 
     def __init__(self, provider: Provider, upstream: Upstream) -> None:

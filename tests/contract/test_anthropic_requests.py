@@ -484,6 +484,23 @@ async def test_an_effort_that_cannot_be_is_refused_or_left_out(
         assert "thinking" not in sent and "output_config" not in sent
 
 
+async def test_older_models_do_not_think_before_a_call_that_is_demanded(
+    provider: Provider, upstream: Upstream
+) -> None:
+    named = {"type": "function", "function": {"name": "get_weather"}}
+    for choice, thinks in (("required", False), (named, False), ("auto", True), ("none", True)):
+        sent = await asked(
+            provider,
+            upstream,
+            OLD,
+            tools=[WEATHER],
+            tool_choice=choice,
+            reasoning_effort="low",
+            max_tokens=5000,
+        )
+        assert ("thinking" in sent) is thinks
+
+
 async def test_older_models_do_not_begin_to_think_between_a_call_and_its_result(
     provider: Provider, upstream: Upstream
 ) -> None:
