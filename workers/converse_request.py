@@ -56,6 +56,7 @@ _DOCUMENTS = {
     "text/markdown": "md",
     "text/plain": "txt",
 }
+_NOT_IN_IDS = re.compile(r"[^a-zA-Z0-9_.:-]")
 _NOT_IN_NAMES = re.compile(r"[^0-9A-Za-z()\[\]-]+")
 _TIERS = frozenset({"default", "flex", "priority", "reserved"})
 # Claude before 4.6 thinks within so many tokens, later ones by effort.
@@ -222,7 +223,7 @@ class _Conversation:
         except NOT_AS_ASKED as error:
             what = f"take the call '{call.id}': its arguments are not a JSON object"
             raise cannot(what, "messages", self._failures) from error
-        use = {"toolUseId": call.id, "name": name, "input": Raw(arguments.encode())}
+        use = {"toolUseId": _tool_id(call.id), "name": name, "input": Raw(arguments.encode())}
         return {"toolUse": use}
 
     def _result(self, message: Message) -> list[Block]:
@@ -230,8 +231,13 @@ class _Conversation:
         content = [block for part in message.parts for block in self._block(part)]
         marks = [message.cache_control, *(part.cache_control for part in message.parts)]
         mark = next((mark for mark in marks if mark), None)
-        result = {"toolUseId": message.tool_call_id or "", "content": content}
+        result = {"toolUseId": _tool_id(message.tool_call_id), "content": content}
         return [{"toolResult": result}, *_cache_point(mark)]
+
+
+def _tool_id(given: str | None) -> str:
+    """Another provider may have made the id: of 64 characters at most, and not of all."""
+    return _NOT_IN_IDS.sub("_", given or "")[:64]
 
 
 def _cache_point(mark: Mapping[str, Any] | None) -> list[Block]:

@@ -25,6 +25,7 @@ LARGEST = 20 * MEGABYTE
 FETCHED_BYTES = 48 * MEGABYTE
 FETCHED_COUNT = 64
 FETCH_WITHIN = 10.0
+FETCH_ALL_WITHIN = 30.0
 _AT_ONCE = 8
 _REDIRECTS = 3
 _REDIRECTED = frozenset({301, 302, 303, 307, 308})
@@ -74,7 +75,7 @@ async def images_of(
 ) -> dict[str, Image]:
     """All images of one request by their URLs, each fetched once, several at a time.
 
-    As `image_of`; together they may be 64, and what is fetched 48 MB.
+    As `image_of`; together 64 may be fetched, 48 MB, within 30 s.
     """
     wanted = list(dict.fromkeys(urls))
     if sum(not _is_data(url) for url in wanted) > FETCHED_COUNT:
@@ -92,7 +93,14 @@ async def images_of(
 
     tasks = [asyncio.create_task(in_turn(url)) for url in wanted]
     try:
-        return dict(zip(wanted, await asyncio.gather(*tasks), strict=True))
+        async with asyncio.timeout(FETCH_ALL_WITHIN):
+            return dict(zip(wanted, await asyncio.gather(*tasks), strict=True))
+    except TimeoutError as error:
+        raise failures.unsendable(
+            f"The images were not all fetched within {FETCH_ALL_WITHIN:.0f} seconds: send fewer,"
+            " or send them as data: URLs.",
+            "messages",
+        ) from error
     finally:
         for task in tasks:
             task.cancel()

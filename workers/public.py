@@ -65,7 +65,8 @@ def session(*, private: bool) -> aiohttp.ClientSession:
 class _Resolver(AbstractResolver):
     """Looks names up; one of them with any address that is not public has none.
 
-    It has threads of its own, so that slow names of clients do not keep those of providers waiting.
+    It has threads of its own, which end with it, so that slow names of clients do not keep those of
+    providers waiting.
     """
 
     def __init__(self, *, private: bool) -> None:

@@ -183,6 +183,20 @@ async def test_calls_of_tools_and_their_results_are_blocks(
     }
 
 
+async def test_ids_of_calls_from_elsewhere_fit(provider: Provider, upstream: Upstream) -> None:
+    odd = "call/ü|" + "x" * 80
+    call = {"id": odd, "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    messages = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": odd, "content": "b"},
+    ]
+    body = await sent(provider, upstream, ask_of(messages=messages, tools=TOOLS))
+    used = body["messages"][1]["content"][0]["toolUse"]["toolUseId"]
+    assert used == "call___" + "x" * 57
+    assert body["messages"][2]["content"][0]["toolResult"]["toolUseId"] == used
+
+
 @pytest.mark.parametrize("arguments", ["{", "[]", '"x"', "null", '{"a":1} {}'])
 async def test_arguments_that_are_no_object_are_refused(
     provider: Provider, upstream: Upstream, arguments: str

@@ -368,6 +368,19 @@ async def test_the_images_of_a_request_have_a_limit_together(
     assert (caught.value.info.status, caught.value.info.param) == (400, "messages")
 
 
+async def test_the_images_of_a_request_have_so_long_together(
+    http: Http, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "FETCH_ALL_WITHIN", 0.3)
+    upstream.script(Reply(before=(HANG,)))
+    urls = [f"{upstream.url}/{number}" for number in range(10)]
+    with pytest.raises(AttemptFailed, match="not all fetched") as caught:
+        await images_of(urls, http, FAILURES, private=True)
+    assert caught.value.info.status == 400
+    for request in upstream.requests:
+        await request.gone.wait()
+
+
 async def test_one_bad_image_ends_the_fetching_of_the_others(
     http: Http, upstream: Upstream
 ) -> None:
