@@ -1,6 +1,5 @@
 """Scenes of the provider contract, played by a scripted server that speaks Bedrock's Converse."""
 
-import base64
 import json
 import struct
 from dataclasses import replace
@@ -224,8 +223,3 @@ def _stream(scene: Scene, texts: list[str]) -> Reply:
         if after is not None:
             steps = [*steps[:after], fault]
     return event_stream(BEGIN, *steps)
-
-
-def blob(data: bytes) -> str:
-    """Bytes as JSON has them."""
-    return base64.b64encode(data).decode()
