@@ -130,6 +130,9 @@ _decode_usage = msgspec.json.Decoder(_UsageMetadata).decode
 def chat_answer(got: Whole, ask: Ask, failures: Failures) -> Answer:
     """A whole answer. Raises AttemptFailed for an error object, and for what is no answer."""
     try:
+        # What travels unread has to be text too.
+        if not got.body.isascii():
+            got.body.decode()
         answer = _decode(got.body)
     except NOT_AS_ASKED as error:
         if read_detail(got.body).message:
@@ -235,7 +238,7 @@ class ChatFolder:
                 self._call(part, part.function_call, choice)
                 continue
             if part.inline_data is not None:
-                out.delta({"images": [_image(part.inline_data)]}, choice)
+                out.delta(_media(part.inline_data, self._ask), choice)
             elif part.thought:
                 out.reasoning(part.text, choice)
             elif part.text:
@@ -260,7 +263,7 @@ class ChatFolder:
 def _choice(candidate: _Candidate, ask: Ask, failures: Failures) -> Choice:
     texts: list[str] = []
     thoughts: list[str] = []
-    images: list[dict[str, Any]] = []
+    media: dict[str, Any] = {}
     calls: list[dict[str, Any]] = []
     extra: dict[str, Any] = {}
     for part in candidate.content.parts:
@@ -270,7 +273,8 @@ def _choice(candidate: _Candidate, ask: Ask, failures: Failures) -> Choice:
             calls.append(tool_call(call_id, call.name, _arguments(call), **_signed(part)))
             continue
         if part.inline_data is not None:
-            images.append(_image(part.inline_data))
+            for kind, made in _media(part.inline_data, ask).items():
+                media[kind] = media.get(kind, []) + made if isinstance(made, list) else made
         elif part.text:
             (thoughts if part.thought else texts).append(part.text)
         if part.thought_signature:
@@ -280,8 +284,7 @@ def _choice(candidate: _Candidate, ask: Ask, failures: Failures) -> Choice:
     message: dict[str, Any] = {"content": "".join(texts) if texts or not calls else None}
     if thoughts:
         message["reasoning_content"] = "".join(thoughts)
-    if images:
-        message["images"] = images
+    message.update(media)
     if calls:
         message["tool_calls"] = calls
     if extra:
@@ -321,11 +324,13 @@ def _extra(**google: Any) -> dict[str, Any]:
     return {"extra_content": {"google": google}}
 
 
-def _image(blob: _Blob) -> dict[str, Any]:
-    return {
-        "type": "image_url",
-        "image_url": {"url": f"data:{blob.mime_type};base64,{blob.data}"},
-    }
+def _media(blob: _Blob, ask: Ask) -> dict[str, Any]:
+    """What a model drew, or spoke, as fields of a message."""
+    if blob.mime_type.startswith("audio/"):
+        audio = {"id": f"audio_{ask.call_id}", "data": blob.data, "transcript": ""}
+        return {"audio": {**audio, "expires_at": ask.created, "media_type": blob.mime_type}}
+    url = f"data:{blob.mime_type};base64,{blob.data}"
+    return {"images": [{"type": "image_url", "image_url": {"url": url}}]}
 
 
 def _logprobs(result: _Logprobs | None) -> dict[str, Any] | None:

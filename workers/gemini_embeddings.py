@@ -15,6 +15,7 @@ from workers.translated import embeddings_answer
 
 TAKES = frozenset({"dimensions", "task_type", "taskType", "title"})
 _NATIVE = {"task_type": "taskType", "taskType": "taskType", "title": "title"}
+_PREDICTED = {"taskType": "task_type"}
 _FIRST = ("gemini-embedding-001", "gemini-embedding-exp")
 
 
@@ -43,73 +44,82 @@ def is_predicted(engine: str) -> bool:
     return "gemini" not in engine or engine.startswith(_FIRST)
 
 
-def embed_body(
-    texts: list[str], embedding: Embedding, given: Mapping[str, Raw], model: str
-) -> bytes:
-    """The body of batchEmbedContents; `model` with the `models/` before it."""
-    more = _embedding_options(embedding, given)
-    return _encode(
-        {
-            "requests": [
-                {"model": model, "content": {"parts": [{"text": text}]}, **more} for text in texts
-            ]
-        }
-    )
+def texts_at_once(engine: str, *, vertex: bool) -> int:
+    """How many texts one request may have (the pages on embeddings of both)."""
+    if not vertex:
+        return 100
+    return 1 if engine.startswith(_FIRST) else 250
 
 
-def vertex_embed_body(texts: list[str], embedding: Embedding, given: Mapping[str, Raw]) -> bytes:
-    """The body of batchEmbedContents at Vertex AI."""
-    more = _embedding_options(embedding, given)
-    config = {"embedContentConfig": more} if more else {}
-    return _encode(
-        {"requests": [{"content": {"parts": [{"text": text}]}, **config} for text in texts]}
-    )
-
-
-def predict_body(texts: list[str], embedding: Embedding, given: Mapping[str, Raw]) -> bytes:
-    """The body of predict, by which Vertex AI serves its older embedding models."""
-    own = _embedding_options(embedding, given)
-    parameters = {k: v for k, v in own.items() if k == "outputDimensionality"}
-    about = {{"taskType": "task_type"}.get(k, k): v for k, v in own.items() if k not in parameters}
-    body: dict[str, Any] = {"instances": [{"content": text, **about} for text in texts]}
-    if parameters:
-        body["parameters"] = parameters
-    return _encode(body)
-
-
-def _embedding_options(embedding: Embedding, given: Mapping[str, Raw]) -> dict[str, Any]:
+def embed_request(
+    texts: list[str],
+    embedding: Embedding,
+    given: Mapping[str, Raw],
+    model: str,
+    *,
+    vertex: bool,
+) -> tuple[str, bytes]:
+    """The method that embeds these texts, and its body; `model` is with the `models/` before it."""
     options: dict[str, Any] = {own: given[name] for name, own in _NATIVE.items() if name in given}
     if embedding.dimensions:
         options["outputDimensionality"] = embedding.dimensions
-    return options
+    if vertex and is_predicted(model.rpartition("/")[2]):
+        return "predict", _encode(_predict_body(texts, options))
+    more = {"model": model, **options}
+    if vertex:
+        more = {"embedContentConfig": options} if options else {}
+    requests = [{"content": {"parts": [{"text": text}]}, **more} for text in texts]
+    return "batchEmbedContents", _encode({"requests": requests})
 
 
-def embedded(
-    got: Whole, ask: Ask, texts: list[str], embedding: Embedding, failures: Failures
-) -> Answer:
-    """The vectors, with the usage that was reported or else estimated from the texts.
+def _predict_body(texts: list[str], options: dict[str, Any]) -> dict[str, Any]:
+    parameters = {k: v for k, v in options.items() if k == "outputDimensionality"}
+    about = {_PREDICTED.get(k, k): v for k, v in options.items() if k not in parameters}
+    body: dict[str, Any] = {"instances": [{"content": text, **about} for text in texts]}
+    return {**body, "parameters": parameters} if parameters else body
+
+
+class Batch:
+    """The answer to one request: the vectors of `count` texts, and what was reported for them.
 
     Raises AttemptFailed for an error object, and for what is no embedding of each text.
     """
-    try:
-        answer = _decode(got.body)
-    except NOT_AS_ASKED as error:
-        if read_detail(got.body).message:
-            raise failures.told(got.body) from error
-        raise failures.broken("answered with something that is no list of embeddings") from error
-    each = answer.embeddings or [prediction.embeddings for prediction in answer.predictions]
-    if len(each) != len(texts):
-        if read_detail(got.body).message:
-            raise failures.told(got.body)
-        raise failures.broken(f"answered {len(texts)} texts with {len(each)} embeddings")
+
+    def __init__(self, got: Whole, count: int, failures: Failures) -> None:
+        try:
+            answer = _decode(got.body)
+        except NOT_AS_ASKED as error:
+            if read_detail(got.body).message:
+                raise failures.told(got.body) from error
+            raise failures.broken("answered with what is no list of embeddings") from error
+        each = answer.embeddings or [one.embeddings for one in answer.predictions]
+        if len(each) != count:
+            if read_detail(got.body).message:
+                raise failures.told(got.body)
+            raise failures.broken("answered with another number of embeddings than texts")
+        self.got = got
+        self.vectors = [one.values for one in each]
+        self.usage = _usage(answer, each)
+
+
+def embedded(batches: list[Batch], ask: Ask, embedding: Embedding, failures: Failures) -> Answer:
+    """All batches as one answer."""
     return embeddings_answer(
-        got,
+        batches[0].got,
         ask,
         failures.provider,
-        [one.values for one in each],
-        _usage(answer, each),
+        [vector for batch in batches for vector in batch.vectors],
+        _sum([batch.usage for batch in batches]),
         as_base64=embedding.encoding_format == "base64",
     )
+
+
+def _sum(usages: list[Usage | None]) -> Usage | None:
+    """The usage of all batches, as well known as that of the least known one."""
+    for usage in usages:
+        if usage is None or usage.status == "unknown":
+            return usage
+    return Usage(input=sum(usage.input for usage in usages if usage), status="reported")
 
 
 def _usage(answer: _Embeddings, each: list[_Embedding]) -> Usage | None:

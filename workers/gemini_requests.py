@@ -55,7 +55,7 @@ _LEVELS = {"none": "MINIMAL", "minimal": "MINIMAL", "low": "LOW", "medium": "MED
 _EFFORTS = frozenset({*_BUDGETS, "xhigh"})
 _NEWEST = (999, 0)
 _SAYS_NOTHING = frozenset({b"{}", b"null"})
-_NAMED = re.compile(r"gemini-(\d+)(?:\.(\d+))?")
+_NAMED = re.compile(r"gemini-(\d{1,3})(?:\.(\d{1,3}))?", re.ASCII)
 
 _encode = msgspec.json.Encoder().encode
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode

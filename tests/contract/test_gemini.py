@@ -379,6 +379,7 @@ async def test_googles_own_tools_go_beside_functions(
         ("gemini-flash-latest", "low", {"thinkingLevel": "LOW", "includeThoughts": True}),
         ("gemini-3.5-flash", "high", {"thinkingLevel": "HIGH", "includeThoughts": True}),
         ("gemini-2.0-flash", "none", None),
+        ("gemini-" + "9" * 5000, "low", {"thinkingLevel": "LOW", "includeThoughts": True}),
     ],
 )
 async def test_an_effort_is_a_budget_or_a_level_by_the_models_family(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from schemas.call import Timeouts
 from schemas.config import ProviderConfig
 from schemas.ids import Clock
 from schemas.usage import Cost, Price, Rates, Usage, cost_of
@@ -21,7 +22,7 @@ from tests.contract.gemini_stage import (
     usage_of,
 )
 from tests.contract.provider_contract import CLIENT_KEY, Scene, Told, ask_of, both, outcome, read
-from tests.upstream import Reply, Upstream, event, event_stream, json_reply
+from tests.upstream import HANG, Recorded, Reply, Upstream, event, event_stream, json_reply
 from workers.http import Http
 from workers.providers import make
 from workers.providers.base import Answer, Ask, AttemptFailed, Provider
@@ -213,6 +214,25 @@ async def test_images_come_as_data_urls(provider: Provider, upstream: Upstream) 
     )
 
 
+@both
+async def test_speech_comes_as_audio(provider: Provider, upstream: Upstream, stream: bool) -> None:
+    blob = {"mimeType": "audio/L16;codec=pcm;rate=24000", "data": "AAAA"}
+    answer = chat_answer({"inlineData": blob})
+    if stream:
+        (audio,) = deltas(await streamed(provider, upstream, event_stream(event(answer))), "audio")
+    else:
+        upstream.script(json_reply(answer))
+        (choice,) = json.loads((await provider.complete(ask_of())).body)["choices"]
+        audio = choice["message"]["audio"]
+    assert audio == {
+        "id": "audio_0193-call",
+        "data": "AAAA",
+        "transcript": "",
+        "expires_at": 1_700_000_000,
+        "media_type": blob["mimeType"],
+    }
+
+
 async def test_logprobs_are_openais(provider: Provider, upstream: Upstream) -> None:
     _, choice = await whole(provider, upstream, "logprobs.json")
 
@@ -381,6 +401,9 @@ async def test_an_error_in_a_stream_breaks_it(
         b'{"candidates": [{"content": {"parts": [{"functionCall": {}}]}}]}',
         b'{"candidates": [{"content": {"parts": [{"text": "\xff"}]}}]}',
         b'{"candidates": [{"index": "a"}]}',
+        b'{"candidates": [{"content": {"parts": [{"functionCall": {"name": "f", "args":'
+        b' {"a": "\xff"}}}]}, "finishReason": "STOP"}]}',
+        b'{"candidates": [{"finishReason": "STOP", "groundingMetadata": {"a": "\xff"}}]}',
         b'{"usageMetadata": {"promptTokenCount": 3}}',
         b'{"a": ' + b"[" * 5000 + b"]" * 5000 + b"}",
     ],
@@ -643,6 +666,57 @@ async def test_embeddings_that_are_none_are_a_502(
     with pytest.raises(AttemptFailed) as caught:
         await provider.embed(embedding_ask("x"))
     assert (caught.value.info.status, caught.value.info.type) == (502, "provider_error")
+
+
+@pytest.mark.parametrize(
+    ("engine", "sizes"), [("text-embedding-005", [250, 1]), ("gemini-embedding-001", [1] * 251)]
+)
+async def test_texts_go_as_many_at_once_as_vertex_takes(
+    vertex: Provider, upstream: Upstream, engine: str, sizes: list[int]
+) -> None:
+    def reply(request: Recorded) -> Reply:
+        return json_reply(
+            {
+                "predictions": [
+                    {
+                        "embeddings": {
+                            "values": [float(one["content"])],
+                            "statistics": {"token_count": 2},
+                        }
+                    }
+                    for one in request.json["instances"]
+                ]
+            }
+        )
+
+    upstream.script(reply)
+    answer = await vertex.embed(embedding_ask([str(number) for number in range(251)], engine))
+    assert [len(request.json["instances"]) for request in upstream.requests] == sizes
+    vectors = [one["embedding"] for one in json.loads(answer.body)["data"]]
+    assert vectors == [[float(number)] for number in range(251)]
+    assert answer.usage == Usage(input=502, status="reported")
+
+
+async def test_a_batch_that_fails_after_others_may_have_cost(
+    provider: Provider, upstream: Upstream
+) -> None:
+    good = json_reply({"embeddings": [{"values": [1.0]}] * 100})
+    upstream.script(good, json_reply(error_of(429), 429))
+    with pytest.raises(AttemptFailed) as caught:
+        await provider.embed(embedding_ask(["x"] * 101))
+    assert caught.value.info.status == 429 and not caught.value.cost_known
+    assert [len(request.json["requests"]) for request in upstream.requests] == [100, 1]
+
+
+async def test_embeddings_that_take_too_long_time_out(
+    provider: Provider, upstream: Upstream
+) -> None:
+    upstream.script(json_reply({"embeddings": [{"values": [1.0]}] * 100}), Reply(before=(HANG,)))
+    hasty = Timeouts(connect=5, total=0.4)
+    with pytest.raises(AttemptFailed) as caught:
+        await provider.embed(embedding_ask(["x"] * 101)._replace(timeouts=hasty))
+    assert (caught.value.info.status, caught.value.info.code) == (504, "timeout")
+    assert not caught.value.cost_known
 
 
 @pytest.mark.parametrize("given", [[1, 2], [[1, 2]], ["a", 1]])

@@ -4,6 +4,7 @@ Sources: ai.google.dev/api, cloud.google.com/vertex-ai/generative-ai/docs and th
 package 3.4.
 """
 
+import asyncio
 import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
@@ -13,17 +14,18 @@ from yarl import URL
 
 from schemas.config import ProviderConfig
 from schemas.ids import Clock
-from workers import gemini_embeddings
 from workers.asked import read_chat, read_embedding, texts_of
 from workers.exchange import Request, streamed, whole
 from workers.failures import Failures
 from workers.gemini_answers import ChatFolder, chat_answer
+from workers.gemini_embeddings import TAKES as EMBEDDING_TAKES
+from workers.gemini_embeddings import Batch, embed_request, embedded, texts_at_once
 from workers.gemini_requests import TAKES, generate_body, split_tools
 from workers.gemini_turns import images_in
 from workers.headers import passed_on, without_account
 from workers.http import Http
 from workers.images import fetches_private, images_of
-from workers.providers.base import Answer, Ask, Deltas, Provider, StreamEnd
+from workers.providers.base import Answer, Ask, AttemptFailed, Deltas, Provider, StreamEnd
 from workers.sse import Parser
 from workers.tokens import AccessToken, service_account
 
@@ -87,21 +89,27 @@ class Gemini:
 
     async def embed(self, ask: Ask) -> Answer:
         failures = self._failures.with_client_key(ask.credential)
-        embedding, given = read_embedding(ask, gemini_embeddings.TAKES, failures, drop=self._drop)
+        embedding, given = read_embedding(ask, EMBEDDING_TAKES, failures, drop=self._drop)
         texts = texts_of(embedding, failures)
         engine = ask.engine or ask.model
-        if not self._vertex:
-            method = "batchEmbedContents"
-            body = gemini_embeddings.embed_body(texts, embedding, given, _resource(engine))
-        elif gemini_embeddings.is_predicted(engine):
-            method = "predict"
-            body = gemini_embeddings.predict_body(texts, embedding, given)
-        else:
-            method = "batchEmbedContents"
-            body = gemini_embeddings.vertex_embed_body(texts, embedding, given)
-        request = Request(self.url(ask, method), await self._sent_with(ask), body)
-        got = await whole(self._http, request, ask, failures)
-        return gemini_embeddings.embedded(got, ask, texts, embedding, failures)
+        at_once = texts_at_once(engine, vertex=self._vertex)
+        batches: list[Batch] = []
+        try:
+            async with asyncio.timeout(ask.timeouts.total):
+                for start in range(0, max(1, len(texts)), at_once):
+                    some = texts[start : start + at_once]
+                    method, body = embed_request(
+                        some, embedding, given, _named(engine), vertex=self._vertex
+                    )
+                    request = Request(self.url(ask, method), await self._sent_with(ask), body)
+                    got = await whole(self._http, request, ask, failures)
+                    batches.append(Batch(got, len(some), failures))
+        except TimeoutError as error:
+            raise failures.timed_out("did not embed all texts") from error
+        except AttemptFailed as error:
+            error.cost_known = error.cost_known and not batches
+            raise
+        return embedded(batches, ask, embedding, failures)
 
     async def close(self) -> None:
         if self._token is not None:
@@ -191,12 +199,15 @@ def _token(
     return AccessToken(source, http, failures, clock)
 
 
+def _named(engine: str) -> str:
+    """A model within its collection, whichever way it was named."""
+    return engine if engine.startswith(_COLLECTIONS) else f"models/{engine}"
+
+
 def _resource(engine: str) -> str:
-    """The path of a model, whichever way it was named; nothing in a name leaves that path."""
-    for collection in _COLLECTIONS:
-        if engine.startswith(collection):
-            return collection + quote(engine.removeprefix(collection), safe="")
-    return f"models/{quote(engine, safe='')}"
+    """The path of a model; nothing in a name leaves that path."""
+    collection, _, name = _named(engine).partition("/")
+    return f"{collection}/{quote(name, safe='')}"
 
 
 def _without_google(headers: Mapping[str, str]) -> dict[str, str]:
