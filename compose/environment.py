@@ -180,14 +180,23 @@ def _upstreams(text: str) -> list[Setting]:
     found: list[Setting] = []
     origin = "environment GATEWAY_UPSTREAMS"
     for name, url in _pairs(text):
-        scheme = url.partition("://")[0].lower()
-        if scheme == "litellm":
-            raise ConfigError(f"{name}: litellm:// comes with a later version; name the provider")
-        if scheme not in ("http", "https", "mock"):
-            raise ConfigError(f"{name}: expected an http://, https:// or mock:// URL, got {url!r}")
-        provider = {"dialect": "mock"} if scheme == "mock" else {"base_url": url}
+        scheme, _, rest = url.partition("://")
+        model = {"provider": name}
+        match scheme.lower():
+            case "http" | "https":
+                provider = {"base_url": url}
+            case "mock":
+                provider = {"dialect": "mock"}
+            case "litellm":
+                provider = {"dialect": "litellm"}
+                # The model may be part of the URL.
+                model |= {"engine": rest.strip("/")} if rest.strip("/") else {}
+            case _:
+                raise ConfigError(
+                    f"{name}: expected an http://, https://, litellm:// or mock:// URL, got {url!r}"
+                )
         found.append(Setting(("providers", name), provider, origin))
-        found.append(Setting(("models", name), {"provider": name}, origin))
+        found.append(Setting(("models", name), model, origin))
     return found
 
 

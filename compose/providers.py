@@ -17,6 +17,8 @@ _NOT_A_VENDOR = Vendor(name="")
 # Who sets one of these wants the provider; a region or the name of a project says nothing yet.
 _MEANT = frozenset({"base_url", "api_key"})
 _REGION = "{region}"
+# What needs no address.
+_NOWHERE = frozenset({"litellm", "mock"})
 
 
 class Providers(NamedTuple):
@@ -149,7 +151,7 @@ def _with_settings(config: ProviderConfig, added: list[Setting], vendor: Vendor)
 
 def _with_address(name: str, config: ProviderConfig, vendor: Vendor) -> ProviderConfig:
     """The provider with its full base URL; one without a path gets `/v1`."""
-    if config.dialect == "mock":
+    if config.dialect in _NOWHERE and not config.base_url:
         return config
     if not config.base_url:
         if not vendor.name:

@@ -160,6 +160,8 @@ class Router:
         if settings is not None and settings.dialect == "mock":
             return self.catalog.price("mock", engine)
         price_list = self._price_lists.get(provider, provider)
+        if settings is not None and settings.dialect == "litellm":
+            price_list, engine = self.catalog.priced_as(engine)
         found = self.catalog.price(price_list, engine)
         if found is None and self.catalog.facts(model) is not None:
             found = self.catalog.price(price_list, model)

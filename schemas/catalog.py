@@ -23,8 +23,8 @@ class Vendor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `base_url`. An address that is not there is derived by the adapter. `options` are those of its
     dialect, `option_envs` their variables; `signs_in` are sets of options each of which does
     instead of a key, and `requires` the options that it needs besides. `prices` is its name in the
-    price book, if another; `serves` are the beginnings of what its address serves, where that list
-    has more.
+    price book, if another, `litellm` are its names in LiteLLM; `serves` are the beginnings of what
+    its address serves, where that list has more.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Vendor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     region_env: str = ""
     options: dict[str, str] = {}
     option_envs: dict[str, str] = {}
+    litellm: tuple[str, ...] = ()
     signs_in: tuple[tuple[str, ...], ...] = ()
     requires: tuple[str, ...] = ()
     quirks: Quirks = Quirks()
@@ -157,6 +158,14 @@ class Catalog:
         if provider in self.vendors or provider in self._prices:
             return provider
         return self._prices.provider_of_url(base_url) or provider
+
+    def priced_as(self, name: str) -> tuple[str, str]:
+        """Vendor and engine behind a name as LiteLLM has it: `gemini/gemini-2.5-pro`, `gpt-4o`."""
+        prefix, slash, engine = name.partition("/")
+        if not slash:
+            return "openai", name
+        known = next((v.name for v in self.vendors.values() if prefix in v.litellm), prefix)
+        return known, engine
 
     def _book_name(self, provider: str) -> str:
         vendor = self.vendors.get(provider)

@@ -47,7 +47,11 @@ class _Choice(msgspec.Struct):
 
 
 class _PromptDetails(msgspec.Struct):
+    """The last two are OpenRouter's and LiteLLM's."""
+
     cached_tokens: Count | None = None
+    cache_write_tokens: Count | None = None
+    cache_creation_tokens: Count | None = None
     audio_tokens: Count | None = None
 
 
@@ -269,11 +273,14 @@ def read_usage(reported: Raw | bytes) -> Usage:
     if reasoning > came_out or usage.total_tokens == went_in + came_out + reasoning:
         came_out += reasoning
     cached = min(prompt.cached_tokens or 0, went_in)
-    heard = min(prompt.audio_tokens or 0, went_in - cached)
+    into_cache = prompt.cache_write_tokens or prompt.cache_creation_tokens or 0
+    written = min(into_cache, went_in - cached)
+    heard = min(prompt.audio_tokens or 0, went_in - cached - written)
     spoken = min(completion.audio_tokens or 0, came_out - reasoning)
     return Usage(
-        input=went_in - cached - heard,
+        input=went_in - cached - written - heard,
         cached_input=cached,
+        cache_write=written,
         audio_input=heard,
         output=came_out - reasoning - spoken,
         reasoning=reasoning,

@@ -68,6 +68,14 @@ def reported(**classes: int) -> Usage:
             reported(input=10, output=5, reasoning=3),
         ),
         (usage(0, 0), reported()),
+        (
+            usage(100, 5, prompt_tokens_details={"cached_tokens": 20, "cache_write_tokens": 30}),
+            reported(input=50, cached_input=20, cache_write=30, output=5),
+        ),
+        (
+            usage(100, 5, prompt_tokens_details={"cache_creation_tokens": 500}),
+            reported(cache_write=100, output=5),
+        ),
     ],
 )
 def test_usage_becomes_disjoint_classes(said: dict[str, Any], understood: Usage) -> None:

@@ -137,7 +137,6 @@ def test_a_reference_to_nothing_names_the_variable() -> None:
         ("GATEWAY_UPSTREAMS", "llama", "GATEWAY_UPSTREAMS: expected name=value;name=value"),
         ("GATEWAY_UPSTREAMS", "a b=http://x", "GATEWAY_UPSTREAMS: expected name=value;name=value"),
         ("GATEWAY_UPSTREAMS", "a=ftp://x", "GATEWAY_UPSTREAMS: a: expected an http://, https://"),
-        ("GATEWAY_UPSTREAMS", "a=litellm://b", "GATEWAY_UPSTREAMS: a: litellm:// comes with a"),
         ("GATEWAY_FALLBACKS", "a", "GATEWAY_FALLBACKS: expected name=value;name=value"),
         ("GATEWAY_DEFAULT_UPSTREAM", "nobody", "default_provider: 'nobody' cannot be used"),
         ("OPENAI_BASE_URL", "nonsense", "providers.openai.base_url: expected an http:// or"),

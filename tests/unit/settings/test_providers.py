@@ -30,6 +30,16 @@ def test_upstreams_of_document_004_are_providers_and_models() -> None:
     assert places("something-else") == ["llama/something-else"]
 
 
+def test_an_upstream_of_litellm_names_its_model_in_the_url() -> None:
+    config = from_env(GATEWAY_UPSTREAMS="mini=litellm://gpt-4o-mini;any=litellm://").config
+    assert config.providers["mini"].dialect == config.providers["any"].dialect == "litellm"
+    assert (config.models["mini"].provider, config.models["mini"].engine) == ("mini", "gpt-4o-mini")
+    assert config.models["any"].engine == ""
+    targets = Router(config, Catalog.load()).plan("mini")
+    assert [(one.provider, one.engine) for one in targets] == [("mini", "gpt-4o-mini")]
+    assert targets[0].price is not None and targets[0].price.rates.input == 150_000_000
+
+
 def test_a_vendor_is_used_when_its_key_is_set() -> None:
     config, origins, _ = from_env(GROQ_API_KEY="k", MISTRAL_API_KEY="", XAI_API_KEY=" k2 ")
     assert list(config.providers) == ["groq", "xai", "mock"]
