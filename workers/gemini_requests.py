@@ -152,16 +152,19 @@ def _declaration(function: Function) -> dict[str, Any]:
 
 def _tool_config(chat: Chat, given: Mapping[str, Raw], failures: Failures) -> dict[str, Any]:
     config: dict[str, Any] = _fields(given, "toolConfig", failures)
+    if "functionCallingConfig" in config:
+        calling = _fields(config, "functionCallingConfig", failures)
+        # Pieces by JSON path are not how anyone else streams arguments.
+        calling.pop("streamFunctionCallArguments", None)
+        config["functionCallingConfig"] = calling
     choice = chat.tool_choice
     if isinstance(choice, NamedTool):
-        calling = {"mode": "ANY", "allowedFunctionNames": [choice.function.name]}
-    elif choice is None:
-        return config
+        name = choice.function.name
+        config["functionCallingConfig"] = {"mode": "ANY", "allowedFunctionNames": [name]}
     elif choice in _MODES:
-        calling = {"mode": _MODES[choice]}
-    else:
+        config["functionCallingConfig"] = {"mode": _MODES[choice]}
+    elif choice is not None:
         raise cannot(f"choose tools by '{choice}'", "tool_choice", failures)
-    config["functionCallingConfig"] = calling
     return config
 
 

@@ -357,9 +357,12 @@ async def test_googles_own_tools_go_beside_functions(
     body = await asked(
         provider, upstream, tools=[search, TOOL], toolConfig=near, tool_choice="auto"
     )
+    own = {"functionCallingConfig": {"mode": "VALIDATED", "streamFunctionCallArguments": True}}
     declared = {"functionDeclarations": [{"name": "get_weather", "parametersJsonSchema": WEATHER}]}
     assert body["tools"] == [declared, search]
     assert body["toolConfig"] == {**near, "functionCallingConfig": {"mode": "AUTO"}}
+    body = await asked(provider, upstream, tools=[TOOL], toolConfig=own)
+    assert body["toolConfig"] == {"functionCallingConfig": {"mode": "VALIDATED"}}
 
 
 @pytest.mark.parametrize(
@@ -401,6 +404,7 @@ async def test_an_effort_is_a_budget_or_a_level_by_the_models_family(
         ("tool_choice", {"tool_choice": "sometimes", "tools": [TOOL]}),
         ("generationConfig", {"generationConfig": 1}),
         ("toolConfig", {"toolConfig": []}),
+        ("functionCallingConfig", {"toolConfig": {"functionCallingConfig": 1}, "tools": [TOOL]}),
         ("response_format", {"response_format": {"type": "grammar"}}),
         ("modalities", {"modalities": [1]}),
         ("tools", {"tools": [{"type": "web_search"}]}),

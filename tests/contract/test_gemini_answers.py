@@ -6,7 +6,11 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Raw
 
 from schemas.call import Timeouts
 from schemas.config import ProviderConfig
@@ -23,6 +27,7 @@ from tests.contract.gemini_stage import (
 )
 from tests.contract.provider_contract import CLIENT_KEY, Scene, Told, ask_of, both, outcome, read
 from tests.upstream import HANG, Recorded, Reply, Upstream, event, event_stream, json_reply
+from workers.gemini_answers import read_usage
 from workers.http import Http
 from workers.providers import make
 from workers.providers.base import Answer, Ask, AttemptFailed, Provider
@@ -549,6 +554,31 @@ async def test_each_class_of_tokens_is_counted_once_and_costs_what_google_says(
     )
     charged = cost_of(answer.usage, price)
     assert (charged.input, charged.output) == cost
+
+
+@given(
+    *(st.integers(0, 100) for _ in range(5)),
+    st.lists(st.tuples(st.sampled_from(["TEXT", "AUDIO", "IMAGE", "VIDEO"]), st.integers(0, 100))),
+)
+def test_no_token_is_counted_twice_or_lost(
+    prompt: int, cached: int, came_out: int, thoughts: int, used: int, details: Any
+) -> None:
+    each = [{"modality": name, "tokenCount": count} for name, count in details]
+    reported = {
+        "promptTokenCount": prompt,
+        "cachedContentTokenCount": cached,
+        "candidatesTokenCount": came_out,
+        "thoughtsTokenCount": thoughts,
+        "toolUsePromptTokenCount": used,
+        "totalTokenCount": prompt + came_out + thoughts + used,
+        "promptTokensDetails": each,
+        "cacheTokensDetails": each[1:],
+        "candidatesTokensDetails": each,
+    }
+    usage = read_usage(Raw(json.dumps(reported).encode()))
+    assert (usage.prompt, usage.completion) == (prompt + used, came_out + thoughts)
+    counts = msgspec.structs.asdict(usage)
+    assert counts.pop("status") == "reported" and min(counts.values()) >= 0
 
 
 def test_what_the_cache_saved_is_told() -> None:
