@@ -43,7 +43,7 @@ class OpenAIStage:
                 return json_reply(error, scene.status, headers)
             said = request.json["messages"][0]["content"]
             texts = [said] if scene.echoes else [f"wörd{at} " for at in range(scene.chunks)]
-            return _stream(scene, texts) if request.json["stream"] else _whole(scene, texts)
+            return _stream(scene, texts) if request.json.get("stream") else _whole(scene, texts)
 
         self.upstream.script(reply)
         return {}

@@ -262,7 +262,7 @@ class ProviderContract:
                 for call in chunk["choices"][0]["delta"].get("tool_calls", ())
             ]
             ids = {call["index"]: call["id"] for call in pieces if call.get("id")}
-            arguments = {index: "" for index in ids}
+            arguments = dict.fromkeys(ids, "")
             for call in pieces:
                 arguments[call["index"]] += call["function"].get("arguments") or ""
             assert sorted(ids) == [0, 1] and len(set(ids.values())) == 2
