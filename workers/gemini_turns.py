@@ -14,12 +14,8 @@ from workers.images import Image, from_data_url
 from workers.providers.base import NOT_AS_ASKED
 
 # Files that Google reads by itself.
-_GOOGLES_OWN = (
-    "gs://",
-    "https://generativelanguage.googleapis.com/",
-    "https://www.youtube.com/watch",
-    "https://youtu.be/",
-)
+_PUBLIC = ("https://www.youtube.com/watch", "https://youtu.be/")
+_GOOGLES_OWN = ("gs://", "https://generativelanguage.googleapis.com/", *_PUBLIC)
 # For calls that another model made, which have no signature
 # (ai.google.dev/gemini-api/docs/thought-signatures, FAQ).
 _UNSIGNED = "skip_thought_signature_validator"
@@ -33,6 +29,22 @@ def images_in(chat: Chat) -> Iterator[str]:
         for part in message.parts:
             if part.type == "image_url" and not part.image.startswith(_GOOGLES_OWN):
                 yield part.image
+
+
+def require_no_stored_files(chat: Chat, given: Mapping[str, Raw], failures: Failures) -> None:
+    """Raises AttemptFailed (400) for what would be read from an account at Google: with the
+    gateway's own key any client could name what another one has stored there."""
+    why = "read what is stored at Google with the gateway's key: send it, or use a key of your own"
+    for name in ("cachedContent", "cached_content"):
+        if name in given:
+            raise cannot(why, name, failures)
+    for message in chat.messages:
+        for part in message.parts:
+            stored = part.file.file_id if part.file else part.image
+            if stored and stored.startswith(_GOOGLES_OWN) and not stored.startswith(_PUBLIC):
+                raise cannot(why, "messages", failures)
+            if part.file and stored and not stored.startswith(_GOOGLES_OWN):
+                raise cannot(why, "messages", failures)
 
 
 class Turns:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 _NEVER_PASSED_ON = frozenset(
     {
         "accept-encoding",
+        "api-key",
         "authorization",
         "connection",
         "content-encoding",
@@ -21,6 +22,9 @@ _NEVER_PASSED_ON = frozenset(
         "trailer",
         "transfer-encoding",
         "upgrade",
+        "x-amz-security-token",
+        "x-api-key",
+        "x-goog-api-key",
     }
 )
 # Whose account it is: nothing of the gateway's may stand beside a client's own key.

@@ -43,7 +43,13 @@ TOOL = {"type": "function", "function": {"name": "get_weather", "parameters": WE
 
 def config_of(upstream: Upstream, **changes: Any) -> ProviderConfig:
     """AI Studio at the scripted server."""
-    said = {"base_url": upstream.url, "api_key": KEY, "headers": {"X-Org": "ours"}, **changes}
+    said = {
+        "base_url": upstream.url,
+        "api_key": KEY,
+        "headers": {"X-Org": "ours"},
+        "options": {"stored_files": "true"},
+        **changes,
+    }
     return ProviderConfig(dialect="gemini", **said)
 
 
@@ -55,7 +61,11 @@ def provider(upstream: Upstream, http: Http) -> Provider:
 @pytest.fixture
 def vertex(upstream: Upstream, http: Http) -> Provider:
     """Vertex AI at the scripted server, with a token that does not change."""
-    options = {"project": "acme", "access_token": "ya29.token-0123456789"}
+    options = {
+        "project": "acme",
+        "access_token": "ya29.token-0123456789",
+        "stored_files": "true",
+    }
     config = config_of(upstream, api_key="", options=options)
     return make("vertex", config, http, Clock())
 
@@ -453,6 +463,33 @@ async def test_gs_uris_are_for_vertex(provider: Provider) -> None:
     part = {"type": "image_url", "image_url": {"url": "gs://bucket/cat.jpg"}}
     failure = await outcome(provider, ask_of(messages=[{"role": "user", "content": [part]}]))
     assert failure.info.status == 400 and "Vertex AI" in failure.info.message
+
+
+def stored(part: dict[str, Any]) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": [part]}]}
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (stored({"type": "image_url", "image_url": "gs://bucket/theirs.jpg"}), "messages"),
+        (stored({"type": "file", "file": {"file_id": "gs://bucket/theirs.pdf"}}), "messages"),
+        (stored({"type": "file", "file": {"file_id": "files/theirs"}}), "messages"),
+        ({"cachedContent": "cachedContents/theirs"}, "cachedContent"),
+        ({"cached_content": "cachedContents/theirs"}, "cached_content"),
+    ],
+)
+async def test_nobody_reads_with_our_key_what_others_have_stored_at_google(
+    http: Http, upstream: Upstream, body: dict[str, Any], param: str
+) -> None:
+    options = {"project": "acme", "access_token": "ya29.token-0123456789"}
+    ours = make("vertex", config_of(upstream, api_key="", options=options), http, Clock())
+    failure = await outcome(ours, ask_of(**body))
+    assert (failure.info.status, failure.info.param) == (400, param)
+    assert upstream.requests == []
+    upstream.script(json_reply(chat_answer({"text": "x"})))
+    await ours.complete(ask_of(**body)._replace(credential=CLIENT_KEY))
+    assert len(upstream.requests) == 1
 
 
 async def test_an_effort_for_a_model_that_cannot_think_is_refused_or_dropped(

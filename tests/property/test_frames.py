@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingress.dialects import openai
+from ingress.request import Include, ModelRequest
 from ingress.sequencer import Sequencer
 from schemas.frames import Chunk, Fence, Finish, Timings, decode_frame, encode_frame
 from schemas.usage import Cost, Usage
@@ -39,8 +40,8 @@ def finish(index: int) -> Finish:
     )
 
 
-def request(usage_chunk: bool) -> openai.ChatRequest:
-    return openai.ChatRequest("m", True, usage_chunk, openai.Include(), b"{}")
+def request(usage_chunk: bool) -> ModelRequest:
+    return ModelRequest("m", True, usage_chunk, Include(), b"{}")
 
 
 def events(stream: bytes) -> list[str]:
@@ -98,7 +99,7 @@ def test_what_the_gateway_does_not_know_comes_through_an_answer_unharmed(
     fields: dict[str, Any],
 ) -> None:
     body = json.dumps(fields).encode()
-    answer = json.loads(openai.answer(finish(1), body, openai.Include()))
+    answer = json.loads(openai.answer(finish(1), body, Include()))
     assert {name: answer[name] for name in fields} == fields
     plain = openai.Include(include_usage=False, include_cost=False, include_latency=False)
     assert json.loads(openai.answer(finish(1), body, plain)) == fields

@@ -169,8 +169,8 @@ def estimate_usage(body: bytes, text_bytes: int) -> Usage:
     """Tokens of an attempt whose provider reported none, at four bytes a token, rounded up.
 
     In goes the text of the messages or of the `input`, and the definitions of the tools, not images
-    or audio; out came `text_bytes`, over all choices, and never more tokens than were asked for: money is held
-    for those. A body that cannot be read counts as nothing.
+    or audio; out came `text_bytes`, over all choices, and never more tokens than were asked for:
+    money is held for those. A body that cannot be read counts as nothing.
     """
     output = -(-text_bytes // BYTES_PER_TOKEN)
     try:

@@ -21,7 +21,7 @@ from workers.gemini_answers import ChatFolder, chat_answer
 from workers.gemini_embeddings import TAKES as EMBEDDING_TAKES
 from workers.gemini_embeddings import Batch, embed_request, embedded, texts_at_once
 from workers.gemini_requests import TAKES, generate_body, split_tools
-from workers.gemini_turns import images_in
+from workers.gemini_turns import images_in, require_no_stored_files
 from workers.headers import passed_on, without_account
 from workers.http import Http
 from workers.images import fetches_private, images_of
@@ -46,7 +46,8 @@ class Gemini:
 
     `options.project` makes it Vertex AI, in `region` (default: global), with `options.access_token`
     or the service account of `options.credentials_file` (default: GOOGLE_APPLICATION_CREDENTIALS).
-    A client's own key is an API key, at Vertex AI one of its express mode.
+    A client's own key is an API key, at Vertex AI one of its express mode. What is stored at Google
+    is read for clients without one only with `options.stored_files` (`true`).
     """
 
     def __init__(self, name: str, config: ProviderConfig, http: Http, clock: Clock) -> None:
@@ -54,6 +55,7 @@ class Gemini:
         self._http = http
         self._drop = config.drop_params
         self._private = fetches_private(name, config.options)
+        self._stored_files = config.options.get("stored_files", "").lower() == "true"
         self._base = _base_url(name, config)
         in_project = bool(config.options.get("project"))
         self._vertex = in_project or (URL(self._base).host or "").endswith(_VERTEX)
@@ -124,6 +126,8 @@ class Gemini:
         """What asks for a chat, with its images fetched."""
         functions_only, own_tools = split_tools(ask)
         chat, given = read_chat(functions_only, TAKES, failures, drop=self._drop)
+        if not (ask.credential or self._stored_files):
+            require_no_stored_files(chat, given, failures)
         urls = list(images_in(chat))
         images = await images_of(urls, self._http, failures, private=self._private) if urls else {}
         body = generate_body(
