@@ -111,7 +111,7 @@ def create_app(
             governor,
         )
     )
-    openapi.describe(app, [*CHAT_PATHS, PROXY_PATH])
+    openapi.describe(app, [*CHAT_PATHS, PROXY_PATH], EMBEDDINGS_PATHS)
     _use_one_error_shape(app, gateway)
     return app
 

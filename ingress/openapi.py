@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI, Response
 
-from ingress import openapi_chat as chat
+from ingress import openapi_calls as calls
 
 VERSION = version("nexus-gateway")
 DESCRIPTION = (
@@ -131,33 +131,62 @@ def _portable(schema: Any) -> Any:
     return [_portable(one) for one in schema] if isinstance(schema, list) else schema
 
 
-def _operation(name: str, parameters: list[dict[str, Any]]) -> dict[str, Any]:
+def _chat(name: str, parameters: list[dict[str, Any]]) -> dict[str, Any]:
     answer = {"type": "object", "additionalProperties": True}
+    return _call(
+        name,
+        "chat",
+        "Create a chat completion",
+        calls.CHAT,
+        parameters,
+        {
+            "description": "The answer, whole or as server-sent events",
+            "content": {**_json(answer), "text/event-stream": {}},
+        },
+    )
+
+
+def _embeddings(name: str) -> dict[str, Any]:
+    answer = {"type": "object", "additionalProperties": True}
+    return _call(
+        name,
+        "embeddings",
+        "Create embeddings",
+        calls.EMBEDDINGS,
+        [],
+        {"description": "The vectors, in the order of the input", "content": _json(answer)},
+    )
+
+
+def _call(
+    name: str,
+    tag: str,
+    summary: str,
+    body: dict[str, Any],
+    parameters: list[dict[str, Any]],
+    answer: dict[str, Any],
+) -> dict[str, Any]:
     return {
         "post": {
-            "tags": ["chat"],
-            "summary": "Create a chat completion",
+            "tags": [tag],
+            "summary": summary,
             "operationId": name,
             "security": _CREDENTIALS,
             "parameters": parameters,
-            "requestBody": {"required": True, "content": _json(_portable(chat.BODY))},
+            "requestBody": {"required": True, "content": _json(_portable(body))},
             "responses": {
-                "200": {
-                    "description": "The answer, whole or as server-sent events",
-                    "headers": chat.RATES,
-                    "content": {**_json(answer), "text/event-stream": {}},
-                },
+                "200": answer | {"headers": calls.RATES},
                 **{
-                    code: _refusal(text) | {"headers": chat.REFUSED.get(code, {})}
-                    for code, text in chat.STATUSES.items()
+                    code: _refusal(text) | {"headers": calls.REFUSED.get(code, {})}
+                    for code, text in calls.STATUSES.items()
                 },
             },
         }
     }
 
 
-def describe(app: FastAPI, chat_paths: list[str]) -> None:
-    """Adds the chat operations to what FastAPI generates; `{model}` in a path is a parameter."""
+def describe(app: FastAPI, chat_paths: list[str], embeddings_paths: list[str]) -> None:
+    """Adds the calls of models to what FastAPI generates; `{model}` in a path is a parameter."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -165,7 +194,9 @@ def describe(app: FastAPI, chat_paths: list[str]) -> None:
             document = generate()
             for number, path in enumerate(chat_paths):
                 parameters = [_MODEL_IN_PATH] if "{model}" in path else []
-                document["paths"][path] = _operation(f"chat_completions_{number}", parameters)
+                document["paths"][path] = _chat(f"chat_completions_{number}", parameters)
+            for number, path in enumerate(embeddings_paths):
+                document["paths"][path] = _embeddings(f"embeddings_{number}")
             schemas = {"Error": _ERROR, **document.get("components", {}).get("schemas", {})}
             for unused in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(unused, None)

@@ -28,6 +28,7 @@ class _Body(msgspec.Struct):
     routing: Raw | UnsetType = UNSET
     budget: BudgetBlock | UnsetType | None = UNSET
     user: Any = None
+    drop_params: bool | None = None
 
 
 _decode_body = msgspec.json.Decoder(_Body).decode

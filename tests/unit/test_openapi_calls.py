@@ -18,7 +18,7 @@ PATH = "/v1/chat/completions"
 @pytest.fixture(scope="module")
 def operation() -> dict[str, Any]:
     app = FastAPI()
-    openapi.describe(app, [PATH])
+    openapi.describe(app, [PATH], [])
     found: dict[str, Any] = app.openapi()["paths"][PATH]["post"]
     return found
 

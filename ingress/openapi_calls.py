@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of chat completions: their body, refusals and headers."""
+"""What the OpenAPI document says of calls of models: their bodies, refusals and headers."""
 
 from typing import Any
 
@@ -40,12 +40,33 @@ def _budget() -> dict[str, Any]:
     return {**schema, "title": "Budget", "description": about}
 
 
-BODY: dict[str, Any] = {
+_MODEL = {"type": "string", "description": "A name from GET /v1/models"}
+_EXTENSIONS: dict[str, Any] = {
+    "drop_params": {
+        "type": "boolean",
+        "default": False,
+        "description": "Leave out what the provider has no word for, instead of refusing the call",
+    },
+    "budget": {"anyOf": [_budget(), {"type": "null"}]},
+    "response": {
+        "type": "object",
+        "properties": {
+            "include_usage": {"type": "boolean", "default": True},
+            "include_cost": {"type": "boolean", "default": True},
+            "include_latency": {"type": "boolean", "default": True},
+            "include_model_info": {"type": "boolean", "default": False},
+        },
+    },
+}
+_TOKENS = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}}
+_TEXT = {"type": "string", "minLength": 1}
+
+CHAT: dict[str, Any] = {
     "type": "object",
     "required": ["model", "messages"],
     "additionalProperties": True,
     "properties": {
-        "model": {"type": "string", "description": "A name from GET /v1/models"},
+        "model": _MODEL,
         "messages": {
             "type": "array",
             "minItems": 1,
@@ -62,16 +83,28 @@ BODY: dict[str, Any] = {
         "presence_penalty": {"type": "number", "minimum": -2, "maximum": 2},
         "max_tokens": {"type": "integer", "minimum": 1},
         "n": {"type": "integer", "minimum": 1, "maximum": 128},
-        "budget": {"anyOf": [_budget(), {"type": "null"}]},
-        "response": {
-            "type": "object",
-            "properties": {
-                "include_usage": {"type": "boolean", "default": True},
-                "include_cost": {"type": "boolean", "default": True},
-                "include_latency": {"type": "boolean", "default": True},
-                "include_model_info": {"type": "boolean", "default": False},
-            },
+        **_EXTENSIONS,
+    },
+}
+
+EMBEDDINGS: dict[str, Any] = {
+    "type": "object",
+    "required": ["model", "input"],
+    "additionalProperties": True,
+    "properties": {
+        "model": _MODEL,
+        "input": {
+            "description": "A text, a list of texts, or tokens where the model takes them",
+            "anyOf": [
+                _TEXT,
+                {"type": "array", "minItems": 1, "items": _TEXT},
+                _TOKENS,
+                {"type": "array", "minItems": 1, "items": _TOKENS},
+            ],
         },
+        "dimensions": {"type": "integer", "minimum": 1, "maximum": 65_536},
+        "encoding_format": {"enum": ["float", "base64"], "default": "float"},
+        **_EXTENSIONS,
     },
 }
 
