@@ -12,7 +12,7 @@ NO_SECRET = (
     "NEXUS_SECRET: not set; virtual keys and keys that clients bring need it, the same for all"
     " roles (`nexus up` makes one)"
 )
-_LATER_SECTIONS = ("router",)
+_ENFORCED = frozenset({"max_cost_per_request", "cost_alert_threshold"})
 _LONG_KEY = 16
 _LONG_JWT_SECRET = 32
 
@@ -93,8 +93,5 @@ def _has_a_place(name: str, router: Router) -> bool:
 
 def _not_enforced(tree: Tree) -> list[str]:
     """What is read, and left to a later version."""
-    return [
-        f"{section}: accepted, not enforced by this version"
-        for section in _LATER_SECTIONS
-        if tree.get(section)
-    ]
+    later = [f"router.{key}" for key in tree.get("router") or () if key not in _ENFORCED]
+    return [f"{', '.join(later)}: accepted, not enforced by this version"] if later else []

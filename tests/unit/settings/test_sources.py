@@ -53,7 +53,20 @@ def test_the_twelve_keys_of_the_router_are_read() -> None:
     config, _, notices = from_yaml(DOCUMENT_003)
     assert config.router.preferred_providers == ("anthropic", "openai")
     assert config.router.max_cost_per_request == 1
-    assert notices == [NO_SECRET, "router: accepted, not enforced by this version"]
+    assert notices == [
+        NO_SECRET,
+        "router.default_strategy, router.preferred_providers, router.blocked_providers,"
+        " router.enable_fallbacks, router.max_fallback_attempts, router.fallback_delay_ms,"
+        " router.enable_cost_optimization, router.cache_enabled, router.cache_ttl_seconds,"
+        " router.load_balancing_enabled: accepted, not enforced by this version",
+    ]
+
+
+def test_a_router_with_nothing_but_limits_of_cost_is_enforced() -> None:
+    _, _, notices = from_yaml("router: {max_cost_per_request: 1, cost_alert_threshold: 0.5}")
+    assert notices == [NO_SECRET]
+    _, _, notices = from_yaml("router:")
+    assert notices == [NO_SECRET]
 
 
 def test_the_sections_of_the_design_are_read() -> None:
