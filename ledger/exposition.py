@@ -148,7 +148,7 @@ class Exposition:
         )
         yield _counter(
             "titan_budget_exceeded_total",
-            "Calls refused by a budget.",
+            "Calls, and further attempts, refused by a budget.",
             (),
             numbers.budget_exceeded.values,
         )

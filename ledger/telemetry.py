@@ -8,6 +8,7 @@ from bisect import bisect_left
 
 import msgspec
 
+from schemas.budget_events import BudgetExceeded
 from schemas.events import (
     KNOWN_TYPES,
     AttemptAbandoned,
@@ -22,7 +23,7 @@ from schemas.events import (
     RequestRejected,
     StreamingStart,
 )
-from schemas.usage import Usage
+from schemas.usage import TOKEN_CLASSES, Usage
 
 Labels = tuple[str, ...]
 
@@ -32,7 +33,6 @@ OTHER = "other"
 PARKED = "parked"
 _MODELS = 200
 _LONGEST_NAME = 128
-_TOKEN_CLASSES = tuple(field for field in Usage.__struct_fields__ if field != "status")
 _TYPE_LABELS: dict[type, Labels] = {kind: (name,) for name, kind in KNOWN_TYPES.items()}
 _STATUS: dict[type, str] = {
     RequestComplete: "complete",
@@ -148,6 +148,8 @@ class Telemetry:
             if is_end and kind in _STATUS:
                 self._count_end(pair, event)
             self._count_attempt(pair, event, _OUTCOME.get(kind) if is_end else "late")
+        elif isinstance(event, BudgetExceeded):
+            self.budget_exceeded.add((), event.refused)
 
     def park(self) -> None:
         """Count what is no event that this version knows."""
@@ -167,7 +169,7 @@ class Telemetry:
         if event.cost_nano:
             self.cost_nano.add(pair, event.cost_nano)
         if event.usage is not None:
-            for name in _TOKEN_CLASSES:
+            for name in TOKEN_CLASSES:
                 amount = getattr(event.usage, name)
                 if amount:
                     self.tokens.add((*pair, name), amount)
@@ -180,8 +182,6 @@ class Telemetry:
         elif isinstance(event, RequestFailed | RequestRejected):
             if event.error is not None:
                 self.errors.add((event.error.type, event.provider))
-                if event.error.code == "budget_exceeded":
-                    self.budget_exceeded.add(())
         elif isinstance(event, RequestLost):
             self.errors.add(("server_error", event.provider))
             self.unpriced.add(pair)

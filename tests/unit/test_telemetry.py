@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from ledger.beats import Beat, Processes, Refusals
 from ledger.exposition import Exposition, Position
 from ledger.telemetry import BUCKETS, Counts, Snapshot, Telemetry
+from schemas.budget_events import BudgetExceeded
 from schemas.errors import ErrorInfo
 from schemas.events import LedgerEvent
 from schemas.ids import Clock
@@ -146,8 +147,18 @@ def test_errors_are_counted_by_type_and_provider_however_the_call_ended() -> Non
     assert value(seen, "nexus_ai_errors_total", type="provider_error", provider="openai") == 1
     assert value(seen, "unified_errors_total", type="rate_limit_error", provider="openai") == 1
     assert value(seen, "unified_errors_total", type="server_error", provider="openai") == 1
-    assert value(seen, "titan_budget_exceeded_total") == 1
     assert value(seen, "nexus_ai_attempts_total", outcome="failed") == 2
+
+
+def test_refusals_by_a_budget_are_counted_by_what_tells_of_them_and_not_by_the_end_of_a_call() -> (
+    None
+):
+    over_budget = ErrorInfo(status=429, type="rate_limit_error", message="", code="budget_exceeded")
+    told = BudgetExceeded(event_id="e", time="", v=1)
+    of_a_worker = msgspec.structs.replace(told, call_id="a")
+    of_a_second = msgspec.structs.replace(told, refused=5)
+    events = [told, of_a_second, of_a_worker, sample.failed("a", error=over_budget)]
+    assert value(samples(folded(events)), "titan_budget_exceeded_total") == 7
 
 
 def test_a_further_end_of_a_call_costs_money_and_is_no_request() -> None:
