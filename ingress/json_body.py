@@ -1,37 +1,41 @@
 """JSON bodies of clients: read into what is known of them, with a clear word on what is wrong."""
 
-import re
-from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
 from msgspec import Raw
 
+from ingress.routing import shown
 from schemas.errors import InvalidRequest
+from schemas.mistakes import Words, mistake
 
 Body = TypeVar("Body")
 
-_PARAM = re.compile(r"at `\$\.?([^`]*)`")
-_UNKNOWN_FIELD = re.compile(r"unknown field `([^`]*)`")
+WORDS = Words(
+    field="field",
+    object="an object",
+    moment="a time with its zone, like 2027-01-31T12:00:00Z",
+    id="without line breaks, that neither begins nor ends with a space",
+    name="without line breaks or other control characters",
+    entry_name="the name of an entry: expected text",
+)
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def read_json(decode: Callable[[bytes], Body], body: bytes) -> Body:
+def read_json(decoder: msgspec.json.Decoder[Body], body: bytes) -> Body:
     """The body by a decoder of msgspec. Raises InvalidRequest, with `param` where a field is
     wrong."""
     try:
         if not body.isascii():
             body.decode("utf-8")
-        return decode(body)
+        return decoder.decode(body)
     except UnicodeDecodeError as error:
         raise InvalidRequest(
             f"The body is not valid UTF-8 (byte {error.start}).", code="invalid_encoding"
         ) from error
     except msgspec.ValidationError as error:
-        raise InvalidRequest(
-            f"{_readable(str(error))}.", param=_param(str(error)), code="invalid_value"
-        ) from error
+        raise _invalid(error, decoder) from error
     except (msgspec.DecodeError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise InvalidRequest(
@@ -45,17 +49,13 @@ def without_fields(body: bytes, names: frozenset[str]) -> bytes:
     return _encode({name: raw for name, raw in fields.items() if name not in names})
 
 
-def _param(message: str) -> str | None:
-    found = _PARAM.search(message)
-    if found is None:
-        return None
-    path = found.group(1).split("[")[0]
-    if path.startswith("budget"):
-        unknown = _UNKNOWN_FIELD.search(message)
-        return f"{path}.{unknown.group(1)}" if unknown else path
-    return path.split(".")[0] or None
-
-
-def _readable(message: str) -> str:
-    what, at, where = message.partition(" - at `$")
-    return f"{what} at '{where.strip('.`')}'" if at and where != "`" else what
+def _invalid(error: msgspec.ValidationError, decoder: msgspec.json.Decoder[Body]) -> InvalidRequest:
+    """`param` is the field of the first level, of a budget the very field, as OpenAI has none."""
+    wrong = mistake(error, decoder.type, WORDS)
+    says = wrong.says if wrong.says.endswith("?") else f"{wrong.says}."
+    place = [shown(step) for step in wrong.place]
+    if not place:
+        return InvalidRequest(f"The body is wrong: {says}", code="invalid_value")
+    path = ".".join(place)
+    param = path if place[0] == "budget" else place[0]
+    return InvalidRequest(f"{path}: {says}", param=param, code="invalid_value")

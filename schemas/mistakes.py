@@ -106,7 +106,10 @@ def is_struct(kind: Any) -> bool:
 
 def _wanted(what: str, kind: Any, words: Words) -> str:
     if what.startswith("Invalid enum value"):
-        return f"expected one of {', '.join(map(str, get_args(kind)))}"
+        options = [
+            str(one).lower() if isinstance(one, bool) else str(one) for one in get_args(kind)
+        ]
+        return f"expected {'one of ' if len(options) > 1 else ''}{', '.join(options)}"
     if "datetime" in what:
         return f"expected {words.moment}"
     expected = _EXPECTED.match(what)

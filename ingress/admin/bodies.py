@@ -7,21 +7,13 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
+from ingress.json_body import WORDS
 from ingress.routing import shown
 from schemas.access import BudgetScope, Id, recorded
 from schemas.errors import InvalidRequest
-from schemas.mistakes import Words, mistake
+from schemas.mistakes import mistake
 
 T = TypeVar("T", bound=msgspec.Struct)
-
-_WORDS = Words(
-    field="field",
-    object="an object",
-    moment="a time with its zone, like 2027-01-31T12:00:00Z",
-    id="without line breaks, that neither begins nor ends with a space",
-    name="without line breaks or other control characters",
-    entry_name="the name of an entry: expected text",
-)
 
 GivenId = Annotated[Id, msgspec.Meta(min_length=1)]
 
@@ -82,5 +74,5 @@ def _converted(fields: dict[str, Any], kind: type[T]) -> T:
     try:
         return msgspec.convert(said, kind)
     except msgspec.ValidationError as error:
-        wrong = mistake(error, kind, _WORDS)
+        wrong = mistake(error, kind, WORDS)
         raise invalid(".".join(map(shown, wrong.place)), wrong.says) from error

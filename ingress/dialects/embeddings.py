@@ -31,14 +31,14 @@ class _Body(msgspec.Struct):
     drop_params: bool | None = None
 
 
-_decode_body = msgspec.json.Decoder(_Body).decode
+_body = msgspec.json.Decoder(_Body)
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
 
 def parse(body: bytes, model: str | None = None) -> ModelRequest:
     """A request from its JSON. Raises InvalidRequest with the offending `param`."""
-    asked = read_json(_decode_body, body)
+    asked = read_json(_body, body)
     name = model if model is not None else asked.model
     if name is UNSET or not name:
         raise InvalidRequest(

@@ -55,7 +55,7 @@ class _Body(msgspec.Struct):
     drop_params: bool | None = None
 
 
-_decode_body = msgspec.json.Decoder(_Body).decode
+_body = msgspec.json.Decoder(_Body)
 _object: msgspec.json.Decoder[dict[str, Raw]] = msgspec.json.Decoder(dict[str, Raw])
 _encode = msgspec.json.Encoder().encode
 
@@ -65,7 +65,7 @@ def parse(body: bytes, model: str | None = None) -> ModelRequest:
 
     Raises InvalidRequest with the offending `param` for anything a provider could not be asked.
     """
-    asked = read_json(_decode_body, body)
+    asked = read_json(_body, body)
     name = model if model is not None else asked.model
     if name is UNSET or not name:
         raise InvalidRequest(
