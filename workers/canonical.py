@@ -73,6 +73,14 @@ class _EmbeddingUsage(msgspec.Struct):
 
 
 _NO_QUIRKS = Quirks()
+# Why an answer ended, in other words than OpenAI's: Together's (docs.together.ai), those of text
+# generation servers (huggingface.co/docs/text-generation-inference) and Mistral's (docs.mistral.ai).
+_REASONS = {
+    "eos": "stop",
+    "eos_token": "stop",
+    "stop_sequence": "stop",
+    "model_length": "length",
+}
 _encode = msgspec.json.Encoder().encode
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_objects = msgspec.json.Decoder(list[dict[str, Raw]]).decode
@@ -97,6 +105,7 @@ def canonical_answer(got: Whole, ask: Ask, failures: Failures) -> Answer:
         if _given(fields.get("error")) is not None:
             raise failures.told(got.body)
         raise failures.broken("answered with JSON that is no chat completion")
+    _tell_reasons(fields, choices)
     reported = _given(fields.get("usage"))
     if reported is None:
         usage = estimate_usage(ask.body, sum(_size(choice.message) for choice in choices))
@@ -174,6 +183,7 @@ class ChunkFolder:
             self._usage = reported
             if not choices:
                 return
+        _tell_reasons(chunk, choices)
         finishes = False
         for choice in choices:
             self._begun.add(choice.index)
@@ -304,6 +314,18 @@ def _identity(ask: Ask, provider: str) -> dict[str, Raw]:
         "created": Raw(_encode(ask.created)),
         "provider": Raw(_encode(provider)),
     }
+
+
+def _tell_reasons(fields: dict[str, Raw], choices: list[_Choice]) -> None:
+    """Says in OpenAI's words why the choices ended, where the server has others."""
+    if not any(choice.finish_reason in _REASONS for choice in choices):
+        return
+    shown = _decode_objects(fields["choices"])
+    for choice, raw in zip(choices, shown, strict=True):
+        if choice.finish_reason in _REASONS:
+            choice.finish_reason = _REASONS[choice.finish_reason]
+            raw["finish_reason"] = Raw(_encode(choice.finish_reason))
+    fields["choices"] = Raw(_encode(shown))
 
 
 def _size(text: _Text | None) -> int:

@@ -1,6 +1,7 @@
 """Streams of the openai adapter: what leaves when, and what is never a good end."""
 
 import asyncio
+import json
 
 import pytest
 
@@ -12,9 +13,11 @@ from tests.contract.provider_contract import (
 from tests.upstream import (
     DONE,
     Upstream,
+    chat_answer,
     chat_chunk,
     event,
     event_stream,
+    json_reply,
     usage,
 )
 from workers.providers.base import Deltas, Provider, StreamEnd
@@ -152,3 +155,22 @@ async def test_reasoning_and_tool_names_count_as_text(
     assert told.end is not None
     assert sum(deltas.text_bytes for deltas in told.deltas) == 3 + 5 + 5 + 2
     assert told.end.usage.output == 4
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [("eos", "stop"), ("eos_token", "stop"), ("stop_sequence", "stop"), ("model_length", "length")],
+)
+async def test_why_an_answer_ended_is_told_in_openais_words(
+    provider: Provider, upstream: Upstream, theirs: str, ours: str
+) -> None:
+    answer = chat_answer("Hi", choices=2)
+    answer["choices"][1] |= {"finish_reason": theirs, "odd": 0.10}
+    last = chat_chunk("Hi", finish_reason=theirs)
+    upstream.script(json_reply(answer), event_stream(event(last), DONE))
+    whole = json.loads((await provider.complete(ask_of())).body)
+    told = await read(provider, ask_of(stream=True))
+    assert [choice["finish_reason"] for choice in whole["choices"]] == ["stop", ours]
+    assert whole["choices"][1]["odd"] == 0.10
+    assert told.end is not None and told.end.finish_reason == ours
+    assert told.finish_reasons() == {0: ours} and told.text() == "Hi"

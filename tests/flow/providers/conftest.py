@@ -1,0 +1,40 @@
+"""One llmock and one gateway for all tests of this folder, and one gateway at a scripted server."""
+
+from collections.abc import Iterator
+
+import pytest
+from openai import OpenAI
+
+from tests.flow.gateway import KEY, Gateway, running_gateway
+from tests.flow.providers.dialects import DIALECTS, providers_at
+from tests.llmock_server import LLMock, llmock_server
+
+MODELS = """
+  llmock/gpt-4o: {provider: llmock, engine: gpt-4o, input_cost: 0.000001, output_cost: 0.000002}
+  safe: {provider: llmock, engine: gpt-4o-mini, fallbacks: [up-model]}
+"""
+
+
+@pytest.fixture(scope="package")
+def llmock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LLMock]:
+    log = tmp_path_factory.mktemp("llmock") / "log"
+    with llmock_server(log, "--response-style", "echo") as server:
+        yield server
+
+
+@pytest.fixture(scope="package")
+def gateway(llmock: LLMock, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway whose providers are llmock's dialects; `hasty/...` wait for a second only."""
+    hasty = [
+        f"  hasty/{one.provider}: {{provider: {one.provider}, engine: {one.engine}, timeout: 1}}\n"
+        for one in DIALECTS
+    ]
+    folder = tmp_path_factory.mktemp("providers")
+    with running_gateway(folder, MODELS + "".join(hasty), providers_at(llmock)) as gateway:
+        yield gateway
+
+
+@pytest.fixture(scope="package")
+def client(gateway: Gateway) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"{gateway.url}/v1", api_key=KEY, max_retries=0) as client:
+        yield client
