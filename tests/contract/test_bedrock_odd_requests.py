@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from schemas.ids import Clock
 from tests.contract.provider_contract import ask_of
-from workers.converse_request import converse_request
 from workers.failures import Failures
 from workers.http import Http
 from workers.providers.base import AttemptFailed
+from workers.providers.bedrock.request import converse_request
 
 FAILURES = Failures("acme", (), Clock())
 WORDS = [

@@ -27,10 +27,10 @@ from tests.contract.gemini_stage import (
 )
 from tests.contract.provider_contract import CLIENT_KEY, Scene, Told, ask_of, both, outcome, read
 from tests.upstream import HANG, Recorded, Reply, Upstream, event, event_stream, json_reply
-from workers.gemini_answers import read_usage
 from workers.http import Http
 from workers.providers import make
 from workers.providers.base import Answer, Ask, AttemptFailed, Provider
+from workers.providers.gemini.answers import read_usage
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "gemini"
 SIGNED = {"google": {"thought_signature": "EqMCCqACAdHtim8="}}

@@ -12,8 +12,8 @@ from schemas.usage import Usage
 from tests.contract.anthropic_stage import event, message_events, text_block
 from tests.contract.provider_contract import ask_of
 from tests.folding import Folded, folded, splits
-from workers.anthropic_stream import MessageFolder
 from workers.failures import Failures
+from workers.providers.anthropic.stream import MessageFolder
 from workers.providers.base import AttemptFailed
 from workers.sse import Parser
 

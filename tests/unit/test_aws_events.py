@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.contract.bedrock_stage import event, exception, frame
 from tests.folding import splits
-from workers.aws_events import EventParser
+from workers.providers.bedrock.events import EventParser
 from workers.sse import BrokenStream, Event
 
 TEXTS = {":message-type": "event", ":event-type": "chunk", "ümläut": "wörter", "empty": ""}

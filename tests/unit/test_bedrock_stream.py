@@ -21,10 +21,10 @@ from tests.contract.bedrock_stage import (
 )
 from tests.contract.provider_contract import ask_of
 from tests.folding import Folded, folded, splits
-from workers.aws_events import EventParser
-from workers.converse_answer import ConverseFolder
 from workers.failures import Failures
 from workers.providers.base import AttemptFailed
+from workers.providers.bedrock.answer import ConverseFolder
+from workers.providers.bedrock.events import EventParser
 
 FAILURES = Failures("acme", (), Clock())
 UNKNOWN = event("somethingNew", {"contentBlockIndex": 0}) + event("keepAlive", b"")

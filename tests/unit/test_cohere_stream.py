@@ -15,10 +15,10 @@ from tests.contract.provider_contract import ask_of
 from tests.folding import Folded, folded, splits
 from tests.mutations import mutated
 from tests.upstream import event
-from workers.cohere_answer import EventFolder, chat_answer
 from workers.exchange import Whole
 from workers.failures import Failures
 from workers.providers.base import AttemptFailed
+from workers.providers.cohere.answer import EventFolder, chat_answer
 from workers.sse import Parser
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "cohere"

@@ -15,8 +15,8 @@ from tests.contract.provider_contract import ask_of
 from tests.folding import Folded, folded, splits
 from tests.upstream import event
 from workers.failures import Failures
-from workers.gemini_answers import ChatFolder
 from workers.providers.base import AttemptFailed
+from workers.providers.gemini.answers import ChatFolder
 from workers.sse import Parser
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "gemini"

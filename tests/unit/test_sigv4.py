@@ -13,7 +13,7 @@ from botocore.credentials import Credentials as BotoCredentials
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from workers.sigv4 import Credentials, Scope, signed
+from workers.providers.bedrock.sigv4 import Credentials, Scope, signed
 
 KEY = Credentials("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
 NOW = 1_440_938_160

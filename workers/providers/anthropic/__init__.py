@@ -7,14 +7,14 @@ from yarl import URL
 
 from schemas.config import ProviderConfig
 from schemas.ids import Clock
-from workers.anthropic_answer import canonical_message
-from workers.anthropic_request import messages_request
-from workers.anthropic_stream import MessageFolder
 from workers.asked import cannot
 from workers.exchange import Request, streamed, whole
 from workers.failures import Failures
 from workers.headers import passed_on, without_account
 from workers.http import Http
+from workers.providers.anthropic.answer import canonical_message
+from workers.providers.anthropic.request import messages_request
+from workers.providers.anthropic.stream import MessageFolder
 from workers.providers.base import Answer, Ask, Deltas, Provider, StreamEnd
 from workers.sse import Parser
 

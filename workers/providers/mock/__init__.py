@@ -20,17 +20,6 @@ from workers.asked import read_embedding, texts_of
 from workers.exchange import Whole
 from workers.failures import Failures
 from workers.http import Http
-from workers.mock_script import (
-    Script,
-    Take,
-    delta,
-    finish,
-    plan,
-    read_script,
-    usage_of,
-    vector_of,
-    whole_choices,
-)
 from workers.providers.base import (
     NOT_AS_ASKED,
     Answer,
@@ -40,6 +29,17 @@ from workers.providers.base import (
     Provider,
     StreamEnd,
     text_size,
+)
+from workers.providers.mock.script import (
+    Script,
+    Take,
+    delta,
+    finish,
+    plan,
+    read_script,
+    usage_of,
+    vector_of,
+    whole_choices,
 )
 from workers.translated import embeddings_answer
 

@@ -12,8 +12,6 @@ from schemas.config import ProviderConfig
 from schemas.ids import Clock
 from schemas.usage import Usage
 from workers.asked import read_chat, read_embedding, texts_of
-from workers.cohere_answer import EventFolder, chat_answer, embedding_usage
-from workers.cohere_request import CHAT_TAKES, chat_body
 from workers.exchange import Request, Whole, streamed, whole
 from workers.failures import Failures, read_detail
 from workers.headers import passed_on, without_account
@@ -27,6 +25,8 @@ from workers.providers.base import (
     Provider,
     StreamEnd,
 )
+from workers.providers.cohere.answer import EventFolder, chat_answer, embedding_usage
+from workers.providers.cohere.request import CHAT_TAKES, chat_body
 from workers.sse import Parser
 from workers.translated import embeddings_answer
 

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from workers.anthropic_turns import Block, conversation, is_signed
 from workers.asked import Chat, NamedTool, Tool, cannot, read_chat
 from workers.failures import Failures
+from workers.providers.anthropic.turns import Block, conversation, is_signed
 from workers.providers.base import NOT_AS_ASKED, Ask, AttemptFailed
 
 DEFAULT_LIMIT = 4096

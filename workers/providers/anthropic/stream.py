@@ -7,7 +7,8 @@ package 2.11.
 import msgspec
 from msgspec import Raw
 
-from workers.anthropic_answer import (
+from workers.failures import Failures
+from workers.providers.anthropic.answer import (
     THOUGHTS,
     AnswerBlock,
     StopDetails,
@@ -15,8 +16,7 @@ from workers.anthropic_answer import (
     finish_reason,
     thought,
 )
-from workers.anthropic_usage import ABSENT, Tally, is_absent
-from workers.failures import Failures
+from workers.providers.anthropic.usage import ABSENT, Tally, is_absent
 from workers.providers.base import NOT_AS_ASKED, Ask, StreamEnd
 from workers.sse import Event
 from workers.translated import Chunks

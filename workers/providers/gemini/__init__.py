@@ -17,15 +17,15 @@ from schemas.ids import Clock
 from workers.asked import read_chat, read_embedding, texts_of
 from workers.exchange import Request, streamed, whole
 from workers.failures import Failures
-from workers.gemini_answers import ChatFolder, chat_answer
-from workers.gemini_embeddings import TAKES as EMBEDDING_TAKES
-from workers.gemini_embeddings import Batch, embed_request, embedded, texts_at_once
-from workers.gemini_requests import TAKES, generate_body, split_tools
-from workers.gemini_turns import images_in, require_no_stored_files
 from workers.headers import passed_on, without_account
 from workers.http import Http
 from workers.images import fetches_private, images_of
 from workers.providers.base import Answer, Ask, AttemptFailed, Deltas, Provider, StreamEnd
+from workers.providers.gemini.answers import ChatFolder, chat_answer
+from workers.providers.gemini.embeddings import TAKES as EMBEDDING_TAKES
+from workers.providers.gemini.embeddings import Batch, embed_request, embedded, texts_at_once
+from workers.providers.gemini.requests import TAKES, generate_body, split_tools
+from workers.providers.gemini.turns import images_in, require_no_stored_files
 from workers.sse import Parser
 from workers.tokens import AccessToken, service_account
 

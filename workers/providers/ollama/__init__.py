@@ -18,8 +18,8 @@ from workers.headers import passed_on, without_account
 from workers.http import Http
 from workers.images import fetches_private, images_of
 from workers.ndjson import Lines
-from workers.ollama_request import CHAT_TAKES, chat_body, image_urls
 from workers.providers.base import NOT_AS_ASKED, Answer, Ask, Deltas, Provider, StreamEnd
+from workers.providers.ollama.request import CHAT_TAKES, chat_body, image_urls
 from workers.sse import Event
 from workers.translated import Choice, Chunks, embeddings_answer, tool_call, whole_answer
 

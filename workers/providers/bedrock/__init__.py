@@ -9,16 +9,16 @@ from yarl import URL
 from schemas.config import ProviderConfig
 from schemas.ids import Clock
 from workers.asked import cannot
-from workers.aws_events import EventParser
-from workers.converse_answer import ConverseFolder, converse_answer
-from workers.converse_request import converse_request
 from workers.exchange import Request, streamed, whole
 from workers.failures import Failures
 from workers.headers import passed_on, without_account
 from workers.http import Http
 from workers.images import fetches_private
 from workers.providers.base import Answer, Ask, Deltas, Provider, StreamEnd
-from workers.sigv4 import Credentials, Scope, signed
+from workers.providers.bedrock.answer import ConverseFolder, converse_answer
+from workers.providers.bedrock.events import EventParser
+from workers.providers.bedrock.request import converse_request
+from workers.providers.bedrock.sigv4 import Credentials, Scope, signed
 
 _BASE_URL = "https://bedrock-runtime.{region}.amazonaws.com"
 _OPTIONS = frozenset({"access_key_id", "secret_access_key", "session_token", "fetch_private"})

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from workers.anthropic_usage import ABSENT, Tally, is_absent
 from workers.exchange import Whole
 from workers.failures import Failures, read_detail
+from workers.providers.anthropic.usage import ABSENT, Tally, is_absent
 from workers.providers.base import NOT_AS_ASKED, Answer, Ask, AttemptFailed
 from workers.translated import Choice, tool_call, whole_answer
 

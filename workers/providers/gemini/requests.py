@@ -10,9 +10,9 @@ from msgspec import Raw
 
 from workers.asked import Chat, Function, NamedTool, cannot
 from workers.failures import Failures
-from workers.gemini_turns import Turns
 from workers.images import Image
 from workers.providers.base import NOT_AS_ASKED, Ask
+from workers.providers.gemini.turns import Turns
 
 # Parameters that go into the request as they were written, by either spelling of Google's.
 _NATIVE = {
