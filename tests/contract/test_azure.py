@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from openai import AsyncAzureOpenAI
 
+from schemas.catalog import Catalog
 from schemas.config import ProviderConfig
 from schemas.ids import Clock
-from schemas.usage import Usage
+from schemas.usage import Usage, cost_of
 from tests.contract.openai_stage import OpenAIStage
 from tests.contract.provider_contract import (
     CLIENT_KEY,
@@ -35,6 +38,8 @@ from workers.http import Http
 from workers.providers import make
 from workers.providers.base import Provider
 
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "azure"
+SAYS: Any = [{"role": "user", "content": "Hi"}]
 KEY = "azure-resource-key-0123456789"
 SECRET = "entra~client.secret-0123456789"
 ENTRA = {"tenant_id": "tenant", "client_id": "app", "client_secret": SECRET}
@@ -192,18 +197,79 @@ async def test_what_the_content_filter_adds_passes_through(
 async def test_a_filtered_prompt_is_the_clients_to_mend(
     provider: Provider, upstream: Upstream
 ) -> None:
-    error = {
-        "message": "The response was filtered due to the prompt triggering a policy.",
-        "type": None,
-        "param": "prompt",
-        "code": "content_filter",
-        "status": 400,
-        "innererror": {"code": "ResponsibleAIPolicyViolation"},
-    }
-    upstream.script(json_reply({"error": error}, 400))
+    upstream.script(json_reply(recorded("filtered.json"), 400))
     failure = await outcome(provider, ask_of())
     info = failure.info
     assert (info.status, info.code, info.param) == (400, "content_filter", "prompt")
+
+
+@pytest.fixture
+async def sdk(upstream: Upstream) -> AsyncIterator[AsyncAzureOpenAI]:
+    """Microsoft's way to ask, with the OpenAI SDK."""
+    async with AsyncAzureOpenAI(
+        azure_endpoint=upstream.url, api_key=KEY, api_version="2024-10-21", max_retries=0
+    ) as client:
+        yield client
+
+
+def recorded(name: str) -> bytes:
+    return (FIXTURES / name).read_bytes()
+
+
+async def test_a_whole_answer_says_what_the_sdk_reads_and_is_asked_for_at_the_same_place(
+    http: Http, upstream: Upstream, sdk: AsyncAzureOpenAI
+) -> None:
+    upstream.script(json_reply(recorded("chat.json")))
+    direct = await sdk.chat.completions.create(model="the-engine", messages=SAYS)
+    answer = await azure(http, upstream.url, api_version="2024-10-21").complete(ask_of())
+    shown = json.loads(answer.body)
+    by_sdk, ours = upstream.requests
+    assert (ours.path, ours.headers["api-key"]) == (by_sdk.path, by_sdk.headers["api-key"])
+    assert direct.usage is not None
+    assert shown["choices"][0]["message"]["content"] == direct.choices[0].message.content
+    assert answer.finish_reason == direct.choices[0].finish_reason
+    assert shown["prompt_filter_results"][0]["content_filter_results"]["jailbreak"]
+    assert answer.usage == Usage(input=176, cached_input=1024, output=19, status="reported")
+    assert answer.usage.prompt == direct.usage.prompt_tokens
+
+
+async def test_a_stream_says_what_the_sdk_reads(
+    http: Http, upstream: Upstream, sdk: AsyncAzureOpenAI
+) -> None:
+    upstream.script(event_stream(recorded("stream.sse")))
+    direct = await sdk.chat.completions.create(model="the-engine", messages=SAYS, stream=True)
+    texts = [part.delta.content or "" async for chunk in direct for part in chunk.choices]
+    told = await read(azure(http, upstream.url), ask_of(stream=True))
+    assert told.end is not None
+    assert told.text() == "".join(texts) == "Grüße aus der Wolke ☁"
+    assert told.end.usage == Usage(input=12, output=6, status="reported")
+    assert told.finish_reasons() == {0: "stop"}
+
+
+async def test_embeddings_are_what_the_sdk_reads(
+    http: Http, upstream: Upstream, sdk: AsyncAzureOpenAI
+) -> None:
+    upstream.script(json_reply(recorded("embeddings.json")))
+    direct = await sdk.embeddings.create(
+        model="the-engine", input=["a", "b"], encoding_format="float"
+    )
+    answer = await azure(http, upstream.url).embed(ask_of(input=["a", "b"]))
+    rows = json.loads(answer.body)["data"]
+    assert [row["embedding"] for row in rows] == [row.embedding for row in direct.data]
+    assert answer.usage == Usage(input=direct.usage.prompt_tokens, status="reported")
+
+
+async def test_cached_tokens_cost_what_azure_asks_for_them(
+    provider: Provider, upstream: Upstream
+) -> None:
+    # azure.microsoft.com/pricing/details/cognitive-services/openai-service: GPT-4o 2024-08-06
+    # global, per million: input 2.50, cached input 1.25, output 10.00 USD.
+    upstream.script(json_reply(recorded("chat.json")))
+    price = Catalog.load().price("azure", "gpt-4o-2024-08-06")
+    assert price is not None
+    cost = cost_of((await provider.complete(ask_of())).usage, price)
+    assert cost.input == 176 * 2_500 + 1024 * 1_250
+    assert cost.output == 19 * 10_000
 
 
 @pytest.mark.parametrize(
