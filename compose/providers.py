@@ -11,13 +11,13 @@ from compose.decode import decode
 from compose.environment import NAME, Setting
 from schemas.catalog import Vendor
 from schemas.config import ProviderConfig, Quirks
-from workers.providers import dialects
+from workers.providers import built_in, objection
 
 _NOT_A_VENDOR = Vendor(name="")
 # Who sets one of these wants the provider; a region or the name of a project says nothing yet.
 _MEANT = frozenset({"base_url", "api_key"})
 _REGION = "{region}"
-# What needs no address.
+# What needs no address; neither does what another package reaches.
 _NOWHERE = frozenset({"litellm", "mock"})
 
 
@@ -49,10 +49,12 @@ def choose(
         config = _decoded(name, declared.get(name), known or _NOT_A_VENDOR)
         vendor = known or _like(config, vendors)
         added = list(_from_environment(name, config, vendor, env)) if known else []
-        config = _with_address(name, _with_settings(config, added, vendor), vendor)
         meant = any(setting.path[2] in _MEANT for setting in added)
         if name not in declared and not added and config.dialect != "mock":
             continue
+        if wrong := objection(config.dialect):
+            raise ConfigError(f"providers.{name}.dialect: {wrong}")
+        config = _with_address(name, _with_settings(config, added, vendor), vendor)
         _check_client_keys(name, config, added)
         unset_key = unset.get(("providers", name, "api_key"), "")
         missing = _missing(config, vendor, unset_key, vendor.needs if known else "api_key")
@@ -89,9 +91,6 @@ def _decoded(name: str, entry: object, vendor: Vendor) -> ProviderConfig:
     if isinstance(given, dict):
         given = {"dialect": vendor.dialect, **given}
     config = decode(given, ProviderConfig, ("providers", name))
-    if config.dialect not in dialects():
-        known = ", ".join(dialects())
-        raise ConfigError(f"{path}.dialect: expected one of {known}, got {config.dialect!r}")
     if config.pool and not NAME.fullmatch(config.pool):
         raise ConfigError(f"{path}.pool: a name has letters, digits, '-', '_' and '.', at most 64")
     return config
@@ -151,7 +150,8 @@ def _with_settings(config: ProviderConfig, added: list[Setting], vendor: Vendor)
 
 def _with_address(name: str, config: ProviderConfig, vendor: Vendor) -> ProviderConfig:
     """The provider with its full base URL; one without a path gets `/v1`."""
-    if config.dialect in _NOWHERE and not config.base_url:
+    needs_none = config.dialect in _NOWHERE or config.dialect not in built_in()
+    if needs_none and not config.base_url:
         return config
     if not config.base_url:
         if not vendor.name:
