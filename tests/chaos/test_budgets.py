@@ -236,3 +236,22 @@ async def test_the_same_while_an_ingress_is_paused_and_woken(
             stage.ingresses[0].send_signal(signal.SIGCONT)
 
     await hammer(nats_server, FIVE_SCOPES, calls, trouble, pace=HASTY, expire_after=HASTY_EXPIRY)
+
+
+@pytest.mark.parametrize("calls", cases()[1:])
+@pytest.mark.parametrize("scopes", [ONE_SCOPE, FIVE_SCOPES], ids=["one scope", "five scopes"])
+async def test_the_same_while_an_ingress_is_paused_for_half_a_minute(
+    nats_server: NatsServer, scopes: Scopes, calls: int
+) -> None:
+    """With the times that hold in life: trusted for 6 s, expired after 20 s."""
+
+    async def trouble(stage: Stage) -> None:
+        await progress(stage.bus, calls // 4)
+        stage.ingresses[0].send_signal(signal.SIGSTOP)
+        try:
+            await asyncio.sleep(30.0)
+        finally:
+            stage.ingresses[0].send_signal(signal.SIGCONT)
+        assert await expired(stage.bus)
+
+    await hammer(nats_server, scopes, calls, trouble)
