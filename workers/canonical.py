@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 
 from schemas.config import Quirks
-from schemas.usage import Usage
+from schemas.usage import Usage, tier_named
 from workers.asked import not_taken, says_nothing
 from workers.exchange import Whole
 from workers.failures import Failures
@@ -61,9 +61,14 @@ class _CompletionDetails(msgspec.Struct):
 
 
 class _Usage(msgspec.Struct):
+    """`prompt_cache_hit_tokens` is DeepSeek's (api-docs.deepseek.com/guides/kv_cache),
+    `cached_tokens` Moonshot's."""
+
     prompt_tokens: Count
     completion_tokens: Count
     total_tokens: Count | None = None
+    prompt_cache_hit_tokens: Count | None = None
+    cached_tokens: Count | None = None
     prompt_tokens_details: _PromptDetails | None = None
     completion_tokens_details: _CompletionDetails | None = None
 
@@ -73,8 +78,8 @@ class _EmbeddingUsage(msgspec.Struct):
 
 
 _NO_QUIRKS = Quirks()
-# Why an answer ended, in other words than OpenAI's: Together's (docs.together.ai), those of text
-# generation servers (huggingface.co/docs/text-generation-inference) and Mistral's (docs.mistral.ai).
+# Why an answer ended, in other words than OpenAI's: Together's (docs.together.ai), Mistral's
+# (docs.mistral.ai), and those of huggingface.co/docs/text-generation-inference.
 _REASONS = {
     "eos": "stop",
     "eos_token": "stop",
@@ -110,7 +115,7 @@ def canonical_answer(got: Whole, ask: Ask, failures: Failures) -> Answer:
     if reported is None:
         usage = estimate_usage(ask.body, sum(_size(choice.message) for choice in choices))
     else:
-        usage = read_usage(reported)
+        usage = read_usage(reported, fields.get("service_tier"))
     finish_reason = choices[0].finish_reason if choices else None
     fields.update(_identity(ask, failures.provider))
     return Answer(_encode(fields), usage, finish_reason or "", got.first_byte, got.sent)
@@ -151,6 +156,7 @@ class ChunkFolder:
         self._failures = failures
         self._held = b""
         self._usage: Raw | None = None
+        self._tier: Raw | None = None
         self._finish_reason = ""
         self._begun: set[int] = set()
         self._finished: set[int] = set()
@@ -178,6 +184,7 @@ class ChunkFolder:
             raise self._failures.broken("sent a chunk that is not as it should be") from error
         if event.name == b"error" or _given(chunk.get("error")) is not None:
             raise self._failures.told(event.data)
+        self._tier = chunk.get("service_tier", self._tier)
         reported = _given(chunk.pop("usage", None))
         if reported is not None:
             self._usage = reported
@@ -213,7 +220,7 @@ class ChunkFolder:
         if self._usage is None:
             usage = estimate_usage(self._ask.body, self.outgoing.text_bytes)
         else:
-            usage = read_usage(self._usage)
+            usage = read_usage(self._usage, self._tier)
         return StreamEnd(self._held, usage, self._finish_reason)
 
 
@@ -266,8 +273,9 @@ def _system(message: dict[str, Raw]) -> dict[str, Raw]:
     return message
 
 
-def read_usage(reported: Raw | bytes) -> Usage:
-    """OpenAI's usage as disjoint classes; status unknown for what makes no sense.
+def read_usage(reported: Raw | bytes, tier: Raw | None = None) -> Usage:
+    """OpenAI's usage as disjoint classes, and its `service_tier`; status unknown for what makes no
+    sense.
 
     The details are parts of their totals. Some servers count reasoning beside the completion
     instead: the sum shows it.
@@ -282,7 +290,8 @@ def read_usage(reported: Raw | bytes) -> Usage:
     reasoning = completion.reasoning_tokens or 0
     if reasoning > came_out or usage.total_tokens == went_in + came_out + reasoning:
         came_out += reasoning
-    cached = min(prompt.cached_tokens or 0, went_in)
+    hits = prompt.cached_tokens or usage.prompt_cache_hit_tokens or usage.cached_tokens or 0
+    cached = min(hits, went_in)
     into_cache = prompt.cache_write_tokens or prompt.cache_creation_tokens or 0
     written = min(into_cache, went_in - cached)
     heard = min(prompt.audio_tokens or 0, went_in - cached - written)
@@ -296,7 +305,18 @@ def read_usage(reported: Raw | bytes) -> Usage:
         reasoning=reasoning,
         audio_output=spoken,
         status="reported",
+        tier=_tier(tier),
     )
+
+
+def _tier(told: Raw | None) -> str:
+    # Nearly every answer says that its tier was the usual one.
+    if told is None or bytes(told) in (b'"default"', b"null"):
+        return ""
+    try:
+        return tier_named(msgspec.json.decode(told))
+    except NOT_AS_ASKED:
+        return ""
 
 
 def _embedding_usage(reported: Raw) -> Usage:

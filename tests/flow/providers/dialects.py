@@ -58,7 +58,7 @@ class Dialect(NamedTuple):
 
 DIALECTS = (
     Dialect("llmock", "/v1", "gpt-4o"),
-    Dialect("anthropic", "/anthropic/v1", "claude-sonnet-4-5"),
+    Dialect("anthropic", "/anthropic/v1", "claude-haiku-4-5-20251001"),
     Dialect("google", "/gemini/v1beta", "gemini-2.5-flash"),
     Dialect("cohere", "/cohere/v2", "command-r-08-2024"),
     Dialect("mistral", "/mistral/v1", "mistral-large-latest", counts_streams=False),

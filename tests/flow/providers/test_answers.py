@@ -1,4 +1,4 @@
-"""Every dialect of llmock through the whole gateway, asked with the OpenAI SDK: what is answered."""
+"""Every dialect of llmock through the whole gateway, asked with the OpenAI SDK: its answers."""
 
 import json
 from typing import Any
@@ -22,6 +22,10 @@ from tests.llmock_server import LLMock
 
 every = pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.provider)
 with_tools = pytest.mark.parametrize("dialect", WITH_TOOLS, ids=lambda dialect: dialect.provider)
+PIXEL = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgYGD4DwABBAEAX+XD"
+    "SwAAAABJRU5ErkJggg=="
+)
 TEXT = "Ég er hér 👋, where are you?"
 
 
@@ -158,10 +162,9 @@ def test_a_system_message_and_images_of_a_conversation_arrive(
     llmock: LLMock, client: OpenAI, dialect: Dialect
 ) -> None:
     llmock.script({"type": "reply", "text": "A pixel."})
-    pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgYGD4DwABBAEAX+XDSwAAAABJRU5ErkJggg=="
     parts = [
         {"type": "text", "text": "What is it?"},
-        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{pixel}"}},
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}},
     ]
     talk = [
         {"role": "system", "content": "Be brief."},
@@ -173,4 +176,4 @@ def test_a_system_message_and_images_of_a_conversation_arrive(
     (body,) = arrived(llmock)
     texts = json.dumps(body, ensure_ascii=False)
     assert all(text in texts for text in ("Be brief.", "What is it?", "An image.", "Of what?"))
-    assert pixel in texts
+    assert PIXEL in texts
