@@ -86,6 +86,22 @@ class AccountThen(msgspec.Struct, frozen=True):
     moves: tuple[Moved, ...]
 
 
+class RefusedBy(msgspec.Struct, frozen=True):
+    """A budget that had not enough left for the call, or for a further attempt of it, and the
+    numbers of that decision. `together`: of so many refusals within a second, which are told by one
+    event; then `spent_nano` and `held_nano` are those of the last of them."""
+
+    seq: int
+    time: str
+    budget: str
+    account: str
+    limit_nano: int
+    spent_nano: int
+    held_nano: int
+    needed_nano: int
+    together: int = 1
+
+
 class Explanation(msgspec.Struct, frozen=True):
     """Every number that the admission of a call was decided on, and what came of it.
 
@@ -104,3 +120,4 @@ class Explanation(msgspec.Struct, frozen=True):
     prompt_estimate: int | None
     accounts: tuple[AccountThen, ...]
     events: tuple[Recorded, ...]
+    refused_by: tuple[RefusedBy, ...] = ()

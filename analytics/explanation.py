@@ -9,15 +9,23 @@ from typing import Any
 
 import msgspec
 
-from analytics.accounts import AccountThen, ExplainParams, Explanation, Moved, Recorded
+from analytics.accounts import (
+    AccountThen,
+    ExplainParams,
+    Explanation,
+    Moved,
+    Recorded,
+    RefusedBy,
+)
 from analytics.rows import OUTCOME_TYPES, TERMINAL_TYPES
 from analytics.store import Store
 from ledger.budgets.names import budget_of, for_every_id
 from schemas.access import Budget
 from schemas.access_events import BudgetSet
-from schemas.budget_events import LeaseGranted, LeaseReturned
+from schemas.budget_events import BudgetExceeded, LeaseGranted, LeaseReturned
 from schemas.errors import NotFound
 from schemas.events import Outcome, RequestStart, decode_event
+from schemas.ids import made_us
 
 _MOVES = 5
 _LONGEST_OPEN_US = 2 * 86_400 * 1_000_000
@@ -27,6 +35,15 @@ select seq, toUnixTimestamp64Micro(ts), hex(raw) from events final
 where call_id = {call_id:String} and parked = ''
     and seq not in (select seq from repeats final where copy)
 order by seq
+"""
+# A refusal that was told together with others; `since` is when the call came.
+_TOLD_TOGETHER = """
+select seq, toUnixTimestamp64Micro(ts), hex(raw) from events final
+where event_type = 'model.budget.exceeded' and parked = ''
+    and ts between fromUnixTimestamp64Micro({since:Int64}, 'UTC')
+        and fromUnixTimestamp64Micro({until:Int64}, 'UTC')
+    and JSONHas(raw, 'earlier', {call_id:String})
+order by seq limit 1
 """
 _SPENT = """
 select account, ifNull(sum(cost_nano), 0)
@@ -104,11 +121,11 @@ async def explain(
 
     Raises NotFound for a call that no event names, and StoreFailed.
     """
-    found = (await store.query(_EVENTS, {"call_id": params.call_id})).rows
-    told = [(int(seq), int(at_us), bytes.fromhex(raw)) for seq, at_us, raw in found]
+    told = await _told(params.call_id, store)
     if not told:
         raise NotFound(
-            f"No event up to sequence {as_of_seq} is of a call '{params.call_id[:64]}'.",
+            f"No event up to sequence {as_of_seq} is of a call '{params.call_id[:64]}'. Of all that"
+            " a budget refuses within a second, the last hundred are told.",
             code="call_not_found",
         )
     events = [(seq, at_us, decode_event(raw)) for seq, at_us, raw in told]
@@ -133,6 +150,36 @@ async def explain(
         prompt_estimate=next((one.prompt_estimate for one in outcomes), None),
         accounts=accounts,
         events=tuple(Recorded(seq, msgspec.Raw(raw)) for seq, _, raw in told),
+        refused_by=tuple(
+            _refused_by(seq, event, params.call_id)
+            for seq, _, event in events
+            if isinstance(event, BudgetExceeded)
+        ),
+    )
+
+
+async def _told(call_id: str, store: Store) -> list[tuple[int, int, bytes]]:
+    """The events of a call: sequence, microseconds since 1970, JSON."""
+    found = (await store.query(_EVENTS, {"call_id": call_id})).rows
+    since_us = made_us(call_id)
+    if not found and since_us is not None:
+        until_us = since_us + _LONGEST_OPEN_US
+        asked = {"call_id": call_id, "since": since_us, "until": until_us}
+        found = (await store.query(_TOLD_TOGETHER, asked)).rows
+    return [(int(seq), int(at_us), bytes.fromhex(raw)) for seq, at_us, raw in found]
+
+
+def _refused_by(seq: int, event: BudgetExceeded, call_id: str) -> RefusedBy:
+    return RefusedBy(
+        seq=seq,
+        time=event.time,
+        budget=event.budget,
+        account=event.account,
+        limit_nano=event.limit_nano,
+        spent_nano=event.spent_nano,
+        held_nano=event.held_nano,
+        needed_nano=event.earlier.get(call_id, event.needed_nano),
+        together=event.refused,
     )
 
 

@@ -76,6 +76,18 @@ class Recorded(msgspec.Struct):
     event: dict[str, Any]
 
 
+class RefusedBy(msgspec.Struct):
+    """A budget that had not enough left."""
+
+    seq: int
+    account: str
+    limit_nano: int
+    spent_nano: int
+    held_nano: int
+    needed_nano: int
+    together: int = 1
+
+
 class Explanation(msgspec.Struct):
     """What `/admin/calls/{id}/budget` answers."""
 
@@ -90,6 +102,7 @@ class Explanation(msgspec.Struct):
     prompt_estimate: int | None = None
     accounts: list[Account] = []
     events: list[Recorded] = []
+    refused_by: list[RefusedBy] = []
 
 
 def budget(one: Budget) -> str:
@@ -147,7 +160,12 @@ def explanation(found: Explanation) -> str:
             "prompt estimate": _tokens(found.prompt_estimate),
         }
     )
-    parts = [head, _accounts(found.accounts, found), _events(found.events)]
+    parts = [
+        head,
+        _accounts(found.accounts, found),
+        _refusals(found.refused_by),
+        _events(found.events),
+    ]
     return "\n".join(part for part in parts if part) + f"(ledger sequence {found.as_of_seq})"
 
 
@@ -170,6 +188,24 @@ def _accounts(accounts: Sequence[Account], found: Explanation) -> str:
         ["last moves of the holder", *(_moves(one) for one in accounts)],
     ]
     return show.table(["", *(one.account for one in accounts)], rows, None)
+
+
+def _refusals(refusals: Sequence[RefusedBy]) -> str:
+    if not refusals:
+        return ""
+    columns = ("refused by", "limit", "spent", "held", "needed", "told at")
+    cells = [
+        [
+            one.account,
+            _usd(one.limit_nano),
+            _usd(one.spent_nano),
+            _usd(one.held_nano),
+            _usd(one.needed_nano),
+            f"sequence {one.seq}" + (f", with {one.together} in all" if one.together > 1 else ""),
+        ]
+        for one in refusals
+    ]
+    return show.table(columns, cells, None)
 
 
 def _events(events: Sequence[Recorded]) -> str:

@@ -28,6 +28,7 @@ _PATIENCE = 1.0
 _TELL_EVERY = 1.0
 _HOUR_NS = 3600 * 1_000_000_000
 _HOLDS_END_SOON = 1.0
+_EARLIER_TOLD = 100
 _NOTHING = Taken((), "", 0)
 _TENANT_FIELD = {"key": "key_id", "project": "project", "team": "team", "user": "user"}
 
@@ -58,8 +59,10 @@ class Budgeting:
         hold_nano_hard: int,
         estimate_nano: int,
         patience: float = _PATIENCE,
+        call_id: str = "",
     ) -> Taken:
         """Hold money in all budgets or in none: the bound where one is hard, else the estimate.
+        A refusal is told as that of `call_id`.
 
         Raises RateLimited when one has not enough left, and Unavailable when nobody can say so
         within `patience` seconds. Soft budgets refuse nothing: without the governor the call is
@@ -76,7 +79,7 @@ class Budgeting:
         taken = self._leases.take(budgets, nano)
         if isinstance(taken, Taken):
             return taken
-        return await self._obtained(budgets, nano, patience)
+        return await self._obtained(budgets, nano, patience, call_id)
 
     def confirm(self, taken: Taken) -> bool:
         """Whether the money is still ours, to be asked once the call's start is in the ledger: from
@@ -93,7 +96,9 @@ class Budgeting:
         if taken.holder:
             self._leases.retire(taken.holder)
 
-    async def _obtained(self, budgets: Sequence[Budget], nano: int, patience: float) -> Taken:
+    async def _obtained(
+        self, budgets: Sequence[Budget], nano: int, patience: float, call_id: str
+    ) -> Taken:
         if self._leases.away:
             taken = self._without_governor(budgets, nano)
             if taken is not None:
@@ -111,7 +116,7 @@ class Budgeting:
             ) from None
         if isinstance(result, Taken):
             return result
-        raise self._refusal(budgets, result)
+        raise self._refusal(budgets, result, call_id)
 
     def _without_governor(self, budgets: Sequence[Budget], nano: int) -> Taken | None:
         """What can be had while it is away: all, unless a hard budget has no lease."""
@@ -134,18 +139,19 @@ class Budgeting:
         label = window_at(budget.period, now_ns, self._zone).label
         return account_id(budget.name, label, purse.known_epoch(budget.name))
 
-    def _refusal(self, budgets: Sequence[Budget], shortage: Shortage) -> RateLimited:
+    def _refusal(self, budgets: Sequence[Budget], shortage: Shortage, call_id: str) -> RateLimited:
         budget = next(one for one in budgets if one.name == shortage.budget)
         log.info(
             "call refused by a budget",
             extra={
+                "call_id": call_id,
                 "scope": shortage.budget,
                 "limit": usd(shortage.limit_nano),
                 "value": usd(shortage.spent_nano + shortage.held_nano),
                 "needed": usd(shortage.needed_nano),
             },
         )
-        self._tell(budget, shortage)
+        self._tell(budget, shortage, call_id)
         return RateLimited(
             _message(budget, shortage),
             code="budget_exceeded",
@@ -153,13 +159,14 @@ class Budgeting:
             should_retry=False,
         )
 
-    def _tell(self, budget: Budget, shortage: Shortage) -> None:
+    def _tell(self, budget: Budget, shortage: Shortage, call_id: str) -> None:
         """The first refusal is told at once, those of the second after it together."""
         whose: dict[str, Any] = {_TENANT_FIELD[budget.scope]: budget.id} if budget.id else {}
         event = BudgetExceeded(
             event_id=self._clock.new_id(),
             time=rfc3339(self._clock.now_ns()),
             v=1,
+            call_id=call_id,
             **whose,
             budget=shortage.budget,
             account=shortage.account,
@@ -175,8 +182,7 @@ class Budgeting:
             asyncio.get_running_loop().call_later(_TELL_EVERY, self._tell_rest, account)
             return
         before = self._refused[account]
-        count = before.refused + 1 if before is not None else 1
-        self._refused[account] = msgspec.structs.replace(event, refused=count)
+        self._refused[account] = event if before is None else _together(before, event)
 
     def _tell_rest(self, account: str) -> None:
         rest = self._refused.pop(account)
@@ -186,6 +192,14 @@ class Budgeting:
             asyncio.get_running_loop().call_later(_TELL_EVERY, self._tell_rest, account)
 
 
+def _together(before: BudgetExceeded, last: BudgetExceeded) -> BudgetExceeded:
+    """One event for the refusals of one, and a further one."""
+    earlier = {**before.earlier, before.call_id: before.needed_nano}
+    if len(earlier) > _EARLIER_TOLD:
+        del earlier[next(iter(earlier))]
+    return msgspec.structs.replace(last, refused=before.refused + 1, earlier=earlier)
+
+
 def _message(budget: Budget, shortage: Shortage) -> str:
     whose = f"{budget.scope} '{budget.id}'" if budget.id else "the whole gateway"
     span = "in all" if budget.period == "total" else f"per {budget.period}"
@@ -193,7 +207,9 @@ def _message(budget: Budget, shortage: Shortage) -> str:
         after = "It does not renew itself: ask who runs this gateway to raise or reset it."
     else:
         when = moment(shortage.ends_ns).strftime("%Y-%m-%dT%H:%M:%SZ")
-        after = f"It resets at {when}; until then a call that needs less may pass."
+        after = f"It resets at {when}."
+    if shortage.spent_nano < shortage.limit_nano:
+        after += " A call that needs less may pass now: send less, or set a lower 'max_tokens'."
     return (
         f"The budget of {whose} is exceeded: ${format_usd(shortage.limit_nano)} {span},"
         f" ${format_usd(shortage.spent_nano)} spent, ${format_usd(shortage.held_nano)} held for"

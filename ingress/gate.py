@@ -37,7 +37,7 @@ from ledger.secret import ServerSecret, credential_purpose
 from schemas.access import Budget
 from schemas.call import Call, Target
 from schemas.config import Config
-from schemas.errors import Unavailable
+from schemas.errors import ErrorInfo, NexusError, Unavailable
 from schemas.ids import Clock
 
 # Rates of tokens are settled at the end of a call: until then the usual counts, not the most.
@@ -136,9 +136,13 @@ class Gate:
         taken = _NOTHING_TAKEN
         if budgets:
             try:
-                taken = await self._budgeting.admit(budgets, worth.bound_nano, worth.estimate_nano)
-            except BaseException:
+                taken = await self._budgeting.admit(
+                    budgets, worth.bound_nano, worth.estimate_nano, call_id=call_id
+                )
+            except BaseException as refused:
                 rated.release(0)
+                if isinstance(refused, NexusError):
+                    refused.info = _with_headers(refused.info, rated.headers)
                 raise
         call = Call(
             id=call_id,
@@ -212,3 +216,9 @@ class Gate:
             )
             for provider in providers
         }
+
+
+def _with_headers(info: ErrorInfo, headers: Headers) -> ErrorInfo:
+    """A refusal that also tells how much is left of the rates that the call has passed."""
+    shown = {name.decode(): value.decode() for name, value in headers}
+    return msgspec.structs.replace(info, extra_headers={**info.extra_headers, **shown})

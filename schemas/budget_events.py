@@ -65,7 +65,11 @@ class BudgetWarning(Event, frozen=True, tag="model.budget.warning"):
 
 
 class BudgetExceeded(Event, frozen=True, tag="model.budget.exceeded"):
-    """Calls were refused for want of budget: `refused` of them since the last such event."""
+    """Calls were refused for want of budget: `refused` of them since the last such event.
+
+    The numbers are those of the last of them, which is `call_id`; `earlier` has what the calls
+    before it needed, the last 100 of them.
+    """
 
     budget: str = ""
     account: str = ""
@@ -74,6 +78,7 @@ class BudgetExceeded(Event, frozen=True, tag="model.budget.exceeded"):
     held_nano: int = 0
     needed_nano: int = 0
     refused: int = 1
+    earlier: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class CostAlert(Event, frozen=True, tag="model.cost.alert"):

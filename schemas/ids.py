@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from string import hexdigits
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,14 @@ class Clock:
     def new_token(self) -> str:
         """Ten characters that name one process for its lifetime; safe as a subject token."""
         return self.entropy(5).hex()
+
+
+def made_us(id: str) -> int | None:
+    """When a UUIDv7 was made, in microseconds since 1970 UTC; None for any other text."""
+    head = id.replace("-", "")
+    if len(head) != 32 or head[12] != "7" or not all(one in hexdigits for one in head):
+        return None
+    return int(head[:12], 16) * 1000
 
 
 def rfc3339(now_ns: int) -> str:

@@ -10,13 +10,22 @@ import pytest
 from analytics.accounts import ExplainParams, Explanation
 from analytics.explanation import explain
 from analytics.rows import Record
+from compose import budget_views
 from schemas import subjects
 from schemas.access import Budget
 from schemas.access_events import AccessEvent
-from schemas.budget_events import HoldTaken, LeaseExpired, LeaseGranted, LeaseReturned, Movement
+from schemas.budget_events import (
+    BudgetExceeded,
+    HoldTaken,
+    LeaseExpired,
+    LeaseGranted,
+    LeaseReturned,
+    Movement,
+)
 from schemas.errors import NotFound
 from schemas.event import Event, type_of
 from schemas.events import Outcome, RequestStart, encode_event
+from schemas.ids import Clock
 from tests.sample_events import (
     NOON,
     attempt_failed,
@@ -30,6 +39,8 @@ from tests.sample_events import (
 from tests.warehouse import config_for, drop, new_id, on_every_backend, warehouse
 
 SHOP = "project:shop:month@2026-11-01.0"
+# When every event of a governor here is from.
+TOLD_NS = 1_795_224_448 * 10**9
 ANA = "user:ana@example.com:day@2026-11-21.0"
 
 
@@ -176,6 +187,54 @@ async def test_a_call_that_was_refused_has_its_events_and_no_accounts(
     assert len(found.events) == 1
     again = msgspec.json.decode(msgspec.json.encode(found), type=Explanation)
     assert again.events[0].seq == 1
+
+
+@on_every_backend
+async def test_a_call_that_a_budget_refused_has_the_numbers_of_that_decision(
+    backend: str, tmp_path: Path
+) -> None:
+    alone, together, last = (_id_at(TOLD_NS - 10**9), _id_at(TOLD_NS - 1), _id_at(TOLD_NS))
+    numbers: dict[str, Any] = {
+        "budget": "project:shop:month",
+        "account": SHOP,
+        "limit_nano": 100,
+        "spent_nano": 60,
+        "held_nano": 30,
+    }
+    first = of_governor(BudgetExceeded, call_id=alone, **numbers, needed_nano=11)
+    second = of_governor(
+        BudgetExceeded,
+        call_id=last,
+        **numbers,
+        needed_nano=12,
+        refused=2,
+        earlier={together: 13},
+    )
+    records = [
+        Record(
+            seq, subjects.ledger("ingress", "", type_of(event)), NOON // 1000, encode_event(event)
+        )
+        for seq, event in enumerate((first, second), 1)
+    ]
+    for call_id, seq, needed, refused in (
+        (alone, 1, 11, 1),
+        (together, 2, 13, 2),
+        (last, 2, 12, 2),
+    ):
+        found = await explained(backend, tmp_path / call_id, records, call_id)
+        (one,) = found.refused_by
+        assert (one.seq, one.account, one.needed_nano, one.together) == (seq, SHOP, needed, refused)
+        assert (one.limit_nano, one.spent_nano, one.held_nano) == (100, 60, 30)
+        assert (found.start_seq, found.accounts, len(found.events)) == (None, (), 1)
+        told = msgspec.json.decode(msgspec.json.encode(found), type=budget_views.Explanation)
+        lines = budget_views.explanation(told).splitlines()
+        assert next(line.split() for line in lines if line.startswith(SHOP))[:5] == [
+            SHOP, "$0.0000001", "$0.00000006", "$0.00000003", f"$0.0000000{needed}",
+        ]  # fmt: skip
+
+
+def _id_at(at_ns: int) -> str:
+    return Clock(now_ns=lambda: at_ns).new_id()
 
 
 async def test_a_call_that_nobody_knows_is_not_found(tmp_path: Path) -> None:

@@ -45,9 +45,9 @@ class Ingress:
     async def admit(self, *budgets: Budget, bound: int, patience: float = 1.0) -> Taken:
         return await self.budgeting.admit(budgets, bound, bound // 2, patience)
 
-    async def refused(self, *budgets: Budget, bound: int) -> RateLimited:
+    async def refused(self, *budgets: Budget, bound: int, call_id: str = "") -> RateLimited:
         with pytest.raises(RateLimited) as caught:
-            await self.admit(*budgets, bound=bound)
+            await self.budgeting.admit(budgets, bound, bound // 2, call_id=call_id)
         return caught.value
 
 

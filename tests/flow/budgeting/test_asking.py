@@ -75,8 +75,19 @@ async def test_a_refusal_says_everything(stage: Stage) -> None:
     assert refusal.message == (
         "The budget of project 'shop' is exceeded: $0.000001 in all, $0 spent, $0.0000009 held for"
         " running calls; this call needs up to $0.0000002. It does not renew itself: ask who runs"
-        " this gateway to raise or reset it."
+        " this gateway to raise or reset it. A call that needs less may pass now: send less, or set"
+        " a lower 'max_tokens'."
     )
+
+
+async def test_a_smaller_call_is_advised_only_where_something_is_left(stage: Stage) -> None:
+    async with stage.ingress() as ingress:
+        spent = await ingress.admit(budget(), bound=1000)
+        stage.start(spent, "ends")
+        stage.end(spent, "ends", 1000)
+        refusal = (await ingress.refused(budget(), bound=1)).info
+        assert "max_tokens" not in refusal.message
+        assert refusal.message.endswith("raise or reset it.")
 
 
 async def test_waiting_is_advised_only_where_it_helps(stage: Stage) -> None:
@@ -109,14 +120,26 @@ async def test_a_period_that_ends_soon_is_waited_for(
 
 async def test_refusals_are_told_once_and_then_by_their_number(stage: Stage) -> None:
     async with stage.ingress() as ingress:
-        for _ in range(5):
-            await ingress.refused(budget(), bound=1001)
+        for number in range(5):
+            await ingress.refused(budget(), bound=1001 + number, call_id=f"call-{number}")
         assert len(stage.lessor.asks) == 1
         assert [event.refused for event in ingress.events] == [1]
         await stage.soon(lambda: len(ingress.events) == 2)
-        assert ingress.events[1].refused == 4
-        first = ingress.events[0]
+        first, rest = ingress.events
         assert (first.project, first.account, first.needed_nano) == ("shop", ACCOUNT, 1001)
+        assert (first.call_id, first.earlier) == ("call-0", {})
+        assert (rest.refused, rest.call_id, rest.needed_nano) == (4, "call-4", 1005)
+        assert rest.earlier == {"call-1": 1002, "call-2": 1003, "call-3": 1004}
+
+
+async def test_of_many_refusals_the_last_hundred_are_told_by_name(stage: Stage) -> None:
+    async with stage.ingress() as ingress:
+        for number in range(200):
+            await ingress.refused(budget(), bound=1001, call_id=f"call-{number}")
+        await stage.soon(lambda: len(ingress.events) == 2)
+        rest = ingress.events[1]
+        assert (rest.refused, rest.call_id) == (199, "call-199")
+        assert list(rest.earlier) == [f"call-{number}" for number in range(99, 199)]
 
 
 async def test_a_smaller_call_is_asked_for_after_a_refusal(stage: Stage) -> None:
