@@ -35,6 +35,7 @@ _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 0.25
 _TICK = 1.0
 _LAST_WORDS = 1.0
+_DROPPED_TOLD = 16
 
 
 class Pace(NamedTuple):
@@ -68,6 +69,8 @@ class LeaseClient:
         self._retired: dict[str, float] = {}
         self._silent_since: float | None = None
         self._introduced = False
+        self._dropped: tuple[str, ...] = ()
+        self._has_news = asyncio.Event()
         self._topping_up = False
         self._tasks: set[asyncio.Task[None]] = set()
         connection.subscribe(subjects.GOVERNOR_RECALL, self._on_recall)
@@ -128,14 +131,13 @@ class LeaseClient:
             self._spawn(self._return(self.holder, dict(amounts), dict(slots or {})))
 
     def begin_anew(self) -> None:
-        """Drop all leases; who waits asks again in the name of another holder."""
-        self.alive = self._clock.monotonic()
-        if not self._introduced:
-            return
-        self._introduced = False
+        """Drop all leases; who waits asks again in the name of another holder, and the governor is
+        told that nobody uses the old ones."""
         old = self.holder
-        self.purse.begin(self._clock.new_id())
-        log.warning("leases dropped", extra={"holder": old, "next": self.holder})
+        if self._rename():
+            self._dropped = (*self._dropped, old)[-_DROPPED_TOLD:]
+            self._has_news.set()
+            log.warning("leases dropped", extra={"holder": old, "next": self.holder})
 
     def retire(self, holder: str) -> None:
         """Nobody knows what a holder has left, as a call of it may be in the ledger or not: return
@@ -148,7 +150,8 @@ class LeaseClient:
                 old: alive for old, alive in self._retired.items() if now - alive < self.pace.trust
             }
             self._retired[holder] = self.alive
-            self.begin_anew()
+            if self._rename():
+                log.warning("holder retired", extra={"holder": holder, "next": self.holder})
 
     async def run(self) -> None:
         """Pulse, and return what lies idle; until cancelled."""
@@ -230,11 +233,21 @@ class LeaseClient:
     async def _pulse(self) -> None:
         """Without leases there is nothing to keep alive, but a silent governor is waited for."""
         while True:
-            await asyncio.sleep(self.pace.pulse)
-            if self._introduced or self.silent:
-                holder = self.holder
-                pulse, goes_on = messages.encode(Pulse(holder)), partial(self._is_holder, holder)
-                await self._exchange(subjects.GOVERNOR_PULSE, pulse, holder, goes_on)
+            await self._until_due()
+            if self._introduced or self.silent or self._dropped:
+                holder, dropped = self.holder, self._dropped
+                pulse = messages.encode(Pulse(holder, dropped))
+                goes_on = partial(self._is_holder, holder)
+                if await self._exchange(subjects.GOVERNOR_PULSE, pulse, holder, goes_on):
+                    self._dropped = tuple(one for one in self._dropped if one not in dropped)
+
+    async def _until_due(self) -> None:
+        try:
+            async with asyncio.timeout(self.pace.pulse):
+                await self._has_news.wait()
+        except TimeoutError:
+            return
+        self._has_news.clear()
 
     async def _tidy(self) -> None:
         while True:
@@ -253,6 +266,14 @@ class LeaseClient:
             self.purse.drop(recall.accounts, self._clock.now_ns())
         else:
             self.give(self.purse.recall(recall.accounts))
+
+    def _rename(self) -> bool:
+        """Go on under another name; not where nobody has heard of this one yet."""
+        self.alive = self._clock.monotonic()
+        is_known, self._introduced = self._introduced, False
+        if is_known:
+            self.purse.begin(self._clock.new_id())
+        return is_known
 
     def _is_holder(self, holder: str) -> bool:
         return self.holder == holder

@@ -73,6 +73,14 @@ class Grants:
             self._returns.append(waiting)
         waiting.replies.append(reply)
 
+    def drop(self, holder: str) -> None:
+        """Nobody waits for what this holder has asked."""
+        for waiting in (*self._asks, *self._late):
+            if waiting.question.holder == holder:
+                del self._open[holder, waiting.question.request]
+        self._asks = deque(one for one in self._asks if one.question.holder != holder)
+        self._late = [one for one in self._late if one.question.holder != holder]
+
     def hear(self, event: LedgerEvent) -> None:
         """What was folded may be what a late ask waits for."""
         if isinstance(event, LeaseReturned | Terminal):

@@ -16,6 +16,7 @@ from ledger.budgets.grants import Grants
 from ledger.budgets.liveness import Liveness
 from ledger.budgets.messages import Answer, Ask, HoldAsk, Pulse, Reset, Return, StateAsk
 from ledger.budgets.standing import Standing
+from ledger.budgets.standstill import Standstill
 from ledger.budgets.warner import Warner
 from ledger.publisher import Refused
 from schemas import subjects
@@ -46,7 +47,9 @@ class Lessor:
         self._further = FurtherHolds(desk)
         self._standing = Standing(desk)
         self._warner = Warner(desk)
-        self._ending = ""
+        self._standstill = Standstill(desk.connection, desk.clock)
+        self._left: dict[str, None] = {}
+        self._ending: set[str] = set()
         self._work = asyncio.Event()
 
     async def run(self) -> None:
@@ -70,6 +73,7 @@ class Lessor:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._decide())
                 tasks.create_task(self._expire())
+                tasks.create_task(self._standstill.watch())
                 tasks.create_task(self._warner.run())
         finally:
             desk.fold.on_event = None
@@ -77,7 +81,9 @@ class Lessor:
                 door.unsubscribe()
 
     def _on_ask(self, ask: Ask, reply: Reply) -> None:
-        if self._is_known(ask.holder, reply):
+        """What waited while this process stood still is passed over: whoever still wants it asks
+        again, and nobody else is to get it."""
+        if self._standstill.is_over() and self._is_known(ask.holder, reply):
             self._grants.ask(ask, reply)
             self._work.set()
 
@@ -88,6 +94,8 @@ class Lessor:
 
     def _on_pulse(self, pulse: Pulse, reply: Reply) -> None:
         if self._leads() and self._is_known(pulse.holder, reply):
+            self._left.update(dict.fromkeys(pulse.before))
+            self._work.set()
             reply(_ALIVE)
 
     def _on_hold(self, ask: HoldAsk, reply: Reply) -> None:
@@ -104,7 +112,7 @@ class Lessor:
 
     def _is_known(self, holder: str, reply: Reply) -> bool:
         """Whether a holder may go on under this id; if not, it is told so."""
-        if holder == self._ending or self._desk.book.is_expired(holder):
+        if holder in self._ending or self._desk.book.is_expired(holder):
             reply(_STRANGER)
             return False
         self._liveness.hear(holder, self._desk.clock.monotonic())
@@ -124,13 +132,15 @@ class Lessor:
                 self._work.set()
                 continue
             await self._grants.take_returns()
+            await self._end_left()
             await self._standing.do_resets()
             await self._further.decide()
             await self._grants.decide()
 
     async def _await_work(self) -> None:
         """Return when there is something to do, or a late ask may have become due."""
-        if self._grants.waiting or self._further.waiting or self._standing.waiting:
+        others = self._further.waiting or self._standing.waiting or bool(self._left)
+        if self._grants.waiting or others:
             return
         self._work.clear()
         is_late = self._grants.late or self._further.late
@@ -152,20 +162,35 @@ class Lessor:
                 was_deaf = not self._leads()
                 continue
             for holder in self._liveness.silent(now):
-                await self._end(holder)
+                if await self._end(holder):
+                    self._liveness.forget(holder)
+                    desk.rates.forget(holder, desk.clock.now_ns())
+                    log.warning("holder expired", extra={"holder": holder})
             desk.rates.drop_idle(desk.clock.now_ns())
             desk.book.forget(desk.clock.now_ns())
 
-    async def _end(self, holder: str) -> None:
+    async def _end_left(self) -> None:
+        """Free at once what holders had that go on under another name. The slots of their calls
+        are free when a silent holder's are: the calls may still run."""
+        left, self._left = self._left, {}
+        for holder in left:
+            self._grants.drop(holder)
+            if holder in self._desk.book.holders() and await self._end(holder):
+                log.info("holder left", extra={"holder": holder})
+
+    async def _end(self, holder: str) -> bool:
+        """Whether the ledger says that a holder has nothing any more."""
         desk = self._desk
-        self._ending = holder
+        if desk.book.is_expired(holder):
+            return True
+        self._ending.add(holder)
         try:
             seq = await desk.ledger.append(LeaseExpired(**desk.new_event(), holder=holder))
+            if seq is not None:
+                await desk.fold.reach(seq)
         except Refused as error:
             log.error("expiry not recorded", extra={"holder": holder, "reason": str(error)})
-            return
-        if seq is not None:
-            await desk.fold.reach(seq)
-        self._liveness.forget(holder)
-        desk.rates.forget(holder, desk.clock.now_ns())
-        log.warning("holder expired", extra={"holder": holder})
+            return False
+        finally:
+            self._ending.discard(holder)
+        return True

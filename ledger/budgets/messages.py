@@ -117,10 +117,12 @@ class Return(msgspec.Struct, frozen=True, omit_defaults=True):
     slots: dict[str, int] = {}
 
 
-class Pulse(msgspec.Struct, frozen=True):
-    """A holder is alive; the answer is an `Answer` without leases."""
+class Pulse(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A holder is alive; the answer is an `Answer` without leases. `before` are the names under
+    which it had leases until lately: it does not use them any more, and what they have is free."""
 
     holder: str
+    before: tuple[str, ...] = ()
 
 
 class Recall(msgspec.Struct, frozen=True, omit_defaults=True):
