@@ -10,6 +10,7 @@ from compose.budget_commands import budget
 from compose.commands import BAD_USAGE, Command, Commands, refuse
 from compose.key_commands import keys
 from compose.ledger_commands import ledger
+from compose.price_commands import prices
 from compose.scope_commands import projects, teams
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ _EXAMPLES = """\
   nexus check --config nexus.yaml               what is configured, and where each value is from
   nexus keys create --name my-app               a key to hand out, shown once
   nexus budget set project:shop month 500       what the project may spend
+  nexus prices show gpt-4o                      what a model costs, and since when
   nexus ledger verify                           whether all the books agree
   nexus tail --type 'model.request.*'           what happens, as it happens
   nexus sql "select model, count() from events group by model"
@@ -154,9 +156,11 @@ def check(config: str | None) -> None:
     something is wrong.
     """
     from compose.check import describe
+    from compose.price_commands import catalog_of
 
     loaded = _load(config)
     click.echo(describe(loaded.config, loaded.origins))
+    click.echo(f"\nprices: {catalog_of(loaded).edition}")
     for notice in loaded.notices:
         click.echo(f"note: {notice}", err=True)
 
@@ -187,7 +191,7 @@ def bus_permissions(config: str | None) -> None:
     click.echo(bus.authorization(_load(config).config), nl=False)
 
 
-for group in (keys, projects, teams, budget, ledger):
+for group in (keys, projects, teams, budget, prices, ledger):
     nexus.add_command(group)
 
 

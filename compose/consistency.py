@@ -5,6 +5,8 @@ from ipaddress import ip_address
 
 from compose.access import configured_secrets, is_configured
 from compose.config_file import ConfigError
+from ingress.own_prices import given_costs
+from ingress.routing import Router
 from ledger.budgets.windows import zone_named
 from schemas.catalog import Catalog
 from schemas.config import Config, ModelConfig
@@ -27,6 +29,7 @@ def check(config: Config, providers: Collection[str], catalog: Catalog) -> None:
             _check_known(f"models.{name}.fallbacks", fallback, config, providers, catalog)
         if not model.provider and not model.targets:
             _check_built_in(name, model, providers, catalog)
+    _check_costs(config, catalog)
     for task, name in config.defaults.items():
         _check_known(f"defaults.{task}", name, config, providers, catalog)
     if config.default_provider and config.default_provider not in config.providers:
@@ -73,8 +76,6 @@ def _check_model(name: str, model: ModelConfig, providers: Collection[str]) -> N
         raise ConfigError(f"{path}: give either provider and engine, or targets")
     if model.targets and not any(target.weight for target in model.targets):
         raise ConfigError(f"{path}.targets: at least one weight must be above 0")
-    if (model.input_cost is None) != (model.output_cost is None):
-        raise ConfigError(f"{path}: give both input_cost and output_cost, or neither")
     named = [("provider", model.provider)] if model.provider else []
     named += [
         (f"targets.{place}.provider", target.provider) for place, target in enumerate(model.targets)
@@ -86,6 +87,22 @@ def _check_model(name: str, model: ModelConfig, providers: Collection[str]) -> N
                 f"{path}.{field}: unknown provider {provider!r}; add it under providers:,"
                 f" or use one of {known}"
             )
+
+
+def _check_costs(config: Config, catalog: Catalog) -> None:
+    """What an entry does not say of a price has to be in the price book."""
+    routes = Router(config, catalog)
+    for name, model in config.models.items():
+        given = given_costs(model)
+        if not given or given.keys() >= {"input", "output"}:
+            continue
+        for provider, engine in routes.places(name):
+            if routes.book_price(name, provider, engine) is None:
+                missing = "output" if "input" in given else "input"
+                raise ConfigError(
+                    f"models.{name}.{missing}_cost: missing, and the price book does not know"
+                    f" {engine!r} of {provider}; give both input_cost and output_cost"
+                )
 
 
 def _check_known(

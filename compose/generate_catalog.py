@@ -5,7 +5,7 @@ Run it after an update of that package: `python -m compose.generate_catalog`.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, time
 from decimal import Decimal
 from importlib import import_module
@@ -18,11 +18,12 @@ from genai_prices import types as source
 
 import schemas
 from schemas.money import nano_from_usd
-from schemas.usage import Price, Rates, Tier
+from schemas.usage import Price, Rates, Tier, Variant, tier_named
 
 # By name, because a type checker takes two minutes to read the literal which that module is.
 providers: list[source.Provider] = import_module("genai_prices.data").providers
 PACKAGE = "genai-prices"
+BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 TARGET = Path(schemas.__file__).parent / "data" / "prices.json"
 
 # Their price keys, USD per million tokens, by our token class. What has no class of its own here
@@ -39,6 +40,12 @@ CLASSES = {
     "audio_output": "output_audio_mtok",
     "image_output": "output_image_mtok",
 }
+
+# What selects a price there that is one of a service tier.
+TIER_KEYS = ("processing", "service_tier", "speed")
+# Where a call that names no tier may be served in another than the usual one: a project of OpenAI's
+# has a setting for that (developers.openai.com/api/reference, `service_tier`: auto).
+UNASKED = {("openai", "priority"), ("openai", "fast")}
 
 
 def rates_above(prices: source.ModelPrice, above: int) -> Rates:
@@ -97,19 +104,20 @@ def minute_of_day(value: time) -> int:
     return value.hour * 60 + value.minute
 
 
-def dated(model: source.ModelInfo) -> Iterator[dict[str, Any]]:
+def dated(provider: str, model: source.ModelInfo) -> Iterator[dict[str, Any]]:
     """The versions of a model's price, the later ones taking precedence: when each applies (a UTC
-    date, or minutes of the UTC day), what it is, and a digest of it for the price's id."""
-    versions = (
-        [source.ConditionalPrice(prices=model.prices)]
-        if isinstance(model.prices, source.ModelPrice)
-        else model.prices
-    )
+    date, or minutes of the UTC day), what it is, and a digest of it for the price's id.
+
+    Raises ValueError for a model whose price depends on the hour and on the service tier.
+    """
+    tiers = service_tiers(model)
+    versions = since_dates(model) if tiers else conditional(model)
     for version in versions:
         row: dict[str, Any] = {}
+        moment = BEGINNING
         if isinstance(version.constraint, source.StartDateConstraint):
-            start = datetime.combine(version.constraint.start_date, time(), UTC)
-            row["since"] = int(start.timestamp())
+            moment = datetime.combine(version.constraint.start_date, time(), UTC)
+            row["since"] = int(moment.timestamp())
         elif version.constraint is not None:
             row["minutes"] = [
                 minute_of_day(version.constraint.start_time),
@@ -117,11 +125,59 @@ def dated(model: source.ModelInfo) -> Iterator[dict[str, Any]]:
             ]
         price = price_of(model.id, version.prices)
         if price is not None:
+            found = [
+                (tier, price_of(model.id, model.get_prices(moment, when)))
+                for tier, when in tiers.items()
+            ]
+            variants = [
+                Variant(tier, other.rates, other.tiers, (provider, tier) in UNASKED)
+                for tier, other in found
+                if other is not None and (other.rates, other.tiers) != (price.rates, price.tiers)
+            ]
+            price = msgspec.structs.replace(price, variants=tuple(variants))
             content = msgspec.to_builtins(price)
             del content["id"]
-            digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-            row |= {"digest": digest[:8], **content}
+            row |= {"digest": digest(content), **content}
         yield row
+
+
+def conditional(model: source.ModelInfo) -> list[source.ConditionalPrice]:
+    if isinstance(model.prices, source.ModelPrice):
+        return [source.ConditionalPrice(prices=model.prices)]
+    return model.prices
+
+
+def since_dates(model: source.ModelInfo) -> Iterator[source.ConditionalPrice]:
+    """The prices of a model from the beginning, and from each date when one of them or that of a
+    service tier changes."""
+    dates = set()
+    for one in (*conditional(model), *(model.price_variants or ())):
+        if isinstance(one.constraint, source.TimeOfDateConstraint):
+            raise ValueError(f"{model.id}: a price by the hour of the day and by service tier")
+        if one.constraint is not None:
+            dates.add(one.constraint.start_date)
+    yield source.ConditionalPrice(prices=model.get_prices(BEGINNING))
+    for date in sorted(dates):
+        prices = model.get_prices(datetime.combine(date, time(), UTC))
+        yield source.ConditionalPrice(source.StartDateConstraint(date), prices=prices)
+
+
+def service_tiers(model: source.ModelInfo) -> dict[str, dict[str, str]]:
+    """The service tiers that have prices of their own, each with what selects it there.
+
+    Prices by other circumstances than a tier (a route, a kind of search) are left out.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for variant in model.price_variants or ():
+        names = {tier_named(name) for key, name in variant.when.items() if key in TIER_KEYS}
+        if len(variant.when) == 1 and names and names != {""}:
+            found[names.pop()] = variant.when
+    return found
+
+
+def digest(content: Any) -> str:
+    """Eight characters that are the same for the same data."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def clause(match: source.MatchLogic) -> dict[str, Any]:
@@ -143,7 +199,7 @@ def clause(match: source.MatchLogic) -> dict[str, Any]:
             return {"contains": match.contains.lower()}
 
 
-def row_of(model: source.ModelInfo) -> dict[str, Any]:
+def row_of(provider: str, model: source.ModelInfo) -> dict[str, Any]:
     """One model: the names that are it, the rules for further names, and its prices."""
     rules = match.or_ if isinstance(match := model.match, source.ClauseOr) else [match]
     names = [rule.equals.lower() for rule in rules if isinstance(rule, source.ClauseEquals)]
@@ -155,7 +211,7 @@ def row_of(model: source.ModelInfo) -> dict[str, Any]:
         row["display_name"] = model.name
     if model.context_window is not None:
         row["context_window"] = model.context_window
-    row["prices"] = list(dated(model))
+    row["prices"] = list(dated(provider, model))
     return row
 
 
@@ -163,27 +219,48 @@ def compact(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def lines() -> Iterable[str]:
-    """The file, line by line: a head, then each provider with one model per line."""
+def license_notice() -> str:
     package = distribution(PACKAGE)
     licenses = [file for file in package.files or () if "licenses" in file.parts]
-    notice = "\n".join(Path(str(package.locate_file(file))).read_text() for file in licenses)
-    head = {"source": PACKAGE, "version": package.version, "license": notice}
-    yield compact(head)[:-1] + ',"providers":{'
-    for number, provider in enumerate(providers):
+    return "\n".join(Path(str(package.locate_file(file))).read_text() for file in licenses)
+
+
+def price_file(made: str, listed: Sequence[source.Provider], version: str = "") -> str:
+    """The text of a price file as of a time (RFC 3339): a head, then each provider with one model
+    per line. Without a version its content names it, so that the same prices have the same ids.
+
+    Raises ValueError for prices that cannot be told in our words.
+    """
+    rows = list(provider_rows(listed))
+    head = {
+        "source": PACKAGE,
+        "version": version or digest(rows),
+        "made": made,
+        "license": license_notice(),
+    }
+    return "\n".join([compact(head)[:-1] + ',"providers":{', *rows, "}}"]) + "\n"
+
+
+def provider_rows(listed: Iterable[source.Provider]) -> Iterator[str]:
+    for number, provider in enumerate(listed):
         about = {
             "url": provider.api_pattern,
             "fallbacks": provider.fallback_model_providers or [],
         }
         yield ("," if number else "") + f'"{provider.id}":' + compact(about)[:-1] + ',"models":['
-        rows = [compact(row_of(model)) for model in provider.models]
+        rows = [compact(row_of(provider.id, model)) for model in provider.models]
         yield ",\n".join(rows)
         yield "]}"
-    yield "}}"
+
+
+def packaged(made: str) -> str:
+    """The price file of the installed package."""
+    return price_file(made, providers, distribution(PACKAGE).version)
 
 
 def main() -> None:
-    text = "\n".join(lines()) + "\n"
+    made = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    text = packaged(made)
     TARGET.write_text(text, encoding="utf-8")
     models = sum(len(provider.models) for provider in providers)
     print(f"{TARGET.name}: {len(providers)} providers, {models} models, {len(text)} characters")

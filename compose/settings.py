@@ -84,6 +84,7 @@ def load(path: str | None, env: Mapping[str, str], overrides: Mapping[str, Any])
         layers.origins[dotted(setting.path)] = setting.origin
 
     config = config_from(_spelt_out(layers.tree))
+    catalog.follow(config.price_file)
     usable = dict(chosen.usable)
     if config.target_url:
         usable[PASS_THROUGH] = _target(config.target_url, declared)

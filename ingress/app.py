@@ -200,7 +200,9 @@ async def run_ingress(
     feed = Feed(connection, registry, clock)
     tokens = Tokens(config.jwt, config.tiers, clock) if config.jwt.enabled else None
     keys = Authenticator(config, registry, feed, secret, tokens, clock)
-    router = Router(config, Catalog.load(), clock)
+    catalog = Catalog.load(clock)
+    catalog.follow(config.price_file)
+    router = Router(config, catalog, clock)
     leases = LeaseClient(connection, clock)
     budgeting = Budgeting(leases, config.budget_zone, clock, partial(_append, ledger))
     applying = Applying(config, registry)

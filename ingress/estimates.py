@@ -14,7 +14,7 @@ from ingress.capacities import Capacities
 from ingress.measure import Measure
 from schemas.call import Target
 from schemas.money import divide_half_up
-from schemas.usage import MILLION, Price, Rates, Usage, cost_of
+from schemas.usage import MILLION, STANDARD_TIERS, Price, Rates, Tier, Usage, cost_of
 
 # What templates and vendors add of their own: around a message, before the first, and for tools.
 _MESSAGE = 16
@@ -24,6 +24,8 @@ _TOOLS_PREAMBLE = 640
 _TOKENS_PER_SECOND = 40
 # An answer that may not be longer is not worth its money: such a call is refused instead.
 _LEAST_OUTPUT = 64
+# Whoever asks for these gets the listed price; with `auto` an account may have chosen another tier.
+_LISTED_PRICE = STANDARD_TIERS - {"auto"} | {"standard_only"}
 # More than any budget can be, and still an integer that every wire format can carry.
 _MOST_NANO = 4_000_000_000_000_000_000
 
@@ -94,7 +96,7 @@ def upper_bound(measure: Measure, target: Target, output: int, window: int) -> i
     if target.price is None:
         return None
     prompt = largest_prompt(measure, target.engine, window)
-    return _dearest(target.price, prompt, _longest_answer(measure, output))
+    return _dearest(target.price, measure.tier, prompt, _longest_answer(measure, output))
 
 
 def bound_of_plan(
@@ -130,7 +132,7 @@ def estimate(measure: Measure, target: Target, output: int, ratios: Ratios) -> E
     prompt = round(measure.prompt_estimate * ratios.of(target.provider, target.engine))
     if target.price is None:
         return Estimate(prompt, None)
-    usage = Usage(input=prompt, output=measure.choices * output)
+    usage = Usage(input=prompt, output=measure.choices * output, tier=measure.tier)
     return Estimate(prompt, cost_of(usage, target.price).total)
 
 
@@ -146,7 +148,9 @@ def _paid(
 
     def most(output: int) -> int:
         answer = _longest_answer(measure, output)
-        return max((_dearest(price, prompt, answer) for price, prompt in prompts), default=0)
+        return max(
+            (_dearest(price, measure.tier, prompt, answer) for price, prompt in prompts), default=0
+        )
 
     return limit if most(limit) <= max_nano else bisect_right(range(limit), max_nano, key=most) - 1
 
@@ -155,11 +159,30 @@ def _longest_answer(measure: Measure, output: int) -> int:
     return measure.choices * output + measure.predicted_bytes
 
 
-def _dearest(price: Price, prompt: Tokens, completion: int) -> int:
-    """Of all rates that the prompt may lead to, the most expensive ones."""
-    possible = [price.rates, *(tier.rates for tier in price.tiers if prompt.total > tier.above)]
+def _dearest(price: Price, tier: str, prompt: Tokens, completion: int) -> int:
+    """Of all rates that the request may lead to, the most expensive ones."""
+    possible = [
+        rates
+        for base, longer in _served(price, tier)
+        for rates in (base, *(one.rates for one in longer if prompt.total > one.above))
+    ]
     most = price.per_request + max(_at(rates, prompt, completion) for rates in possible)
     return min(most, _MOST_NANO)
+
+
+def _served(price: Price, tier: str) -> list[tuple[Rates, tuple[Tier, ...]]]:
+    """The rates, with those of long prompts, at which a call may be served that asks for a tier.
+
+    The usual ones always: what is asked for may be refused or downgraded. Besides them those of the
+    tier. A call that asks for none, or for one that the price book does not know, may get what its
+    account has chosen, where the vendor lets it choose.
+    """
+    possible = [(price.rates, price.tiers)]
+    if not price.variants or tier in _LISTED_PRICE:
+        return possible
+    asked = [one for one in price.variants if one.tier == tier]
+    others = asked or [one for one in price.variants if one.unasked]
+    return [*possible, *((one.rates, one.tiers) for one in others)]
 
 
 def _at(rates: Rates, prompt: Tokens, completion: int) -> int:

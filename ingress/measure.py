@@ -71,6 +71,7 @@ class Measure(msgspec.Struct, frozen=True):
     written. `images` are by detail. `audio_seconds` is the longest that the bytes can last.
     `unmeasured` are parts whose size cannot be told: files, videos, searches of the provider.
     `predicted_bytes` may be billed as output. `max_tokens` is None where the client set no limit.
+    `tier` is the service tier asked for, in the client's word for it; empty for none.
     """
 
     text_bytes: int = 0
@@ -84,6 +85,7 @@ class Measure(msgspec.Struct, frozen=True):
     predicted_bytes: int = 0
     choices: int = 1
     max_tokens: int | None = None
+    tier: str = ""
 
     @property
     def prompt_estimate(self) -> int:
@@ -114,6 +116,7 @@ _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_messages = msgspec.json.Decoder(list[dict[str, Any]]).decode
 _decode_tools = msgspec.json.Decoder(list[_Tool]).decode
 _decode_count = msgspec.json.Decoder(int | None).decode
+_decode_word = msgspec.json.Decoder(str).decode
 
 
 class _Count:
@@ -238,6 +241,7 @@ def measure(body: bytes) -> Measure:
         predicted_bytes=len(predicted),
         choices=_number(fields.get("n")) or 1,
         max_tokens=max((limit for limit in limits if limit is not None), default=None),
+        tier=_tier(fields),
     )
 
 
@@ -261,6 +265,19 @@ MEASURES: Mapping[Operation, Callable[[bytes], Measure]] = {
     "chat": measure,
     "embeddings": measure_input,
 }
+
+
+def _tier(fields: Mapping[str, Raw]) -> str:
+    """What `speed` asks for, which is Anthropic's, else `service_tier`."""
+    speed = _word(fields.get("speed"))
+    return speed if speed not in ("", "standard") else _word(fields.get("service_tier"))
+
+
+def _word(raw: Raw | None) -> str:
+    try:
+        return "" if raw is None else _decode_word(raw).lower()
+    except msgspec.DecodeError:
+        return ""
 
 
 def _number(raw: Raw | None) -> int | None:

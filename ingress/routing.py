@@ -1,22 +1,20 @@
 """Where a call runs: from the name a client sent to the ordered targets of its plan."""
 
-import hashlib
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
-from decimal import Decimal
 from functools import cached_property
 from itertools import accumulate, islice, pairwise
 from typing import NamedTuple
 
+from ingress.own_prices import own_price
 from schemas.call import Target, Timeouts
 from schemas.catalog import Catalog
 from schemas.config import Config, ModelConfig
 from schemas.errors import ModelNotFound
 from schemas.ids import Clock
-from schemas.money import nano_from_usd
 from schemas.prices import PricedModel
-from schemas.usage import MILLION, Price, Rates, marked_up
+from schemas.usage import Price, marked_up
 
 _MINUTE_NS = 60 * 1_000_000_000
 _REMEMBERED = 4096
@@ -65,10 +63,8 @@ class Router:
         self.catalog = catalog
         self._clock = clock
         self._routes: dict[tuple[str, Brought], _Route] = {}
-        self._price_lists = {
-            name: catalog.price_list_of(name, provider.base_url)
-            for name, provider in config.providers.items()
-        }
+        self._price_lists = self._lists()
+        self._looked = 0
         self._sellers = [
             *(name for name in catalog.vendors if name != "mock"),
             *(name for name in config.providers if name not in catalog.vendors),
@@ -153,9 +149,12 @@ class Router:
 
     def _list_price(self, model: str, provider: str, engine: str) -> Price | None:
         """What a provider asks for a model: as configured, else as the catalog knows."""
+        listed = self.book_price(model, provider, engine)
         entry = self.config.models.get(model)
-        if entry is not None and entry.input_cost is not None and entry.output_cost is not None:
-            return _configured_price(model, entry.input_cost, entry.output_cost)
+        return listed if entry is None else own_price(model, entry, listed)
+
+    def book_price(self, model: str, provider: str, engine: str) -> Price | None:
+        """What the catalog knows that a provider asks for a model."""
         settings = self.config.providers.get(provider)
         if settings is not None and settings.dialect == "mock":
             return self.catalog.price("mock", engine)
@@ -167,10 +166,27 @@ class Router:
             found = self.catalog.price(price_list, model)
         return found
 
+    def _lists(self) -> dict[str, str]:
+        return {
+            name: self.catalog.price_list_of(name, provider.base_url)
+            for name, provider in self.config.providers.items()
+        }
+
+    def _look_for_prices(self, minute: int) -> None:
+        """Once a minute: whether the file of prices has changed. Plans that were given out stay."""
+        if minute == self._looked:
+            return
+        self._looked = minute
+        if self.catalog.refresh():
+            self._routes.clear()
+            self._price_lists = self._lists()
+            self.__dict__.pop("names", None)
+
     def _route(self, model: str, brought: Brought) -> _Route:
         minute = self._clock.now_ns() // _MINUTE_NS
         route = self._routes.get((model, brought))
         if route is None or route.minute != minute:
+            self._look_for_prices(minute)
             if len(self._routes) >= _REMEMBERED:
                 self._routes.clear()
             route = self._routes[model, brought] = self._new_route(model, brought, minute)
@@ -307,18 +323,6 @@ def _plans(
 
 def _can_be_a_name(model: str) -> bool:
     return len(model) <= LONGEST_NAME and _NAME.fullmatch(model) is not None
-
-
-def _configured_price(model: str, input_cost: float, output_cost: float) -> Price:
-    """A price from USD per token; its id changes with the figures."""
-    rates = Rates(input=nano_per_million(input_cost), output=nano_per_million(output_cost))
-    digest = hashlib.sha256(f"{rates.input}/{rates.output}".encode()).hexdigest()
-    return Price(id=f"config/{model}/{digest[:8]}", rates=rates)
-
-
-def nano_per_million(usd_per_token: float) -> int:
-    """USD per token as nano-dollars per million tokens, exactly as the decimal was written."""
-    return nano_from_usd(Decimal(str(usd_per_token)) * MILLION)
 
 
 def shown(name: str) -> str:

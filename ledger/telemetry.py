@@ -23,7 +23,7 @@ from schemas.events import (
     RequestRejected,
     StreamingStart,
 )
-from schemas.usage import Usage
+from schemas.usage import TOKEN_CLASSES
 
 Labels = tuple[str, ...]
 
@@ -33,7 +33,6 @@ OTHER = "other"
 PARKED = "parked"
 _MODELS = 200
 _LONGEST_NAME = 128
-_TOKEN_CLASSES = tuple(field for field in Usage.__struct_fields__ if field != "status")
 _TYPE_LABELS: dict[type, Labels] = {kind: (name,) for name, kind in KNOWN_TYPES.items()}
 _STATUS: dict[type, str] = {
     RequestComplete: "complete",
@@ -170,7 +169,7 @@ class Telemetry:
         if event.cost_nano:
             self.cost_nano.add(pair, event.cost_nano)
         if event.usage is not None:
-            for name in _TOKEN_CLASSES:
+            for name in TOKEN_CLASSES:
                 amount = getattr(event.usage, name)
                 if amount:
                     self.tokens.add((*pair, name), amount)

@@ -10,6 +10,7 @@ import msgspec
 
 from schemas.config import Quirks
 from schemas.ids import Clock
+from schemas.price_file import PriceFile
 from schemas.prices import PriceBook, PricedModel
 from schemas.usage import Price, Rates
 
@@ -102,7 +103,8 @@ class Catalog:
     ) -> None:
         self.vendors = {vendor.name: vendor for vendor in (*vendors, MOCK_VENDOR)}
         self._models = {"mock": MOCK_FACTS, **models}
-        self._prices = prices
+        self._prices = self._built_in = prices
+        self._file: PriceFile | None = None
         self._clock = clock
 
     @classmethod
@@ -116,6 +118,32 @@ class Catalog:
             PriceBook.load(),
             clock,
         )
+
+    def follow(self, path: str) -> None:
+        """From now on prefer the prices in a file, as long as it is newer than what is built in."""
+        self._file = PriceFile(path, self._built_in)
+        self.refresh()
+
+    def refresh(self) -> bool:
+        """Look whether the followed file has changed; True if other prices hold now."""
+        before = self._prices
+        if self._file is not None:
+            self._prices = self._file.look(before)
+        return self._prices is not before
+
+    @property
+    def book(self) -> PriceBook:
+        """The prices in use."""
+        return self._prices
+
+    @property
+    def edition(self) -> str:
+        """Which prices are in use, as a phrase: `genai-prices-0.2.3 of 2026-11-21, built in`."""
+        built_in = self._prices is self._built_in
+        where = "built in" if built_in or self._file is None else str(self._file.path)
+        told = f"{self._prices.edition} of {self._prices.made[:10]}, {where}"
+        problem = self._file.problem if self._file is not None else ""
+        return f"{told} (not used: {problem})" if problem else told
 
     @property
     def aliases(self) -> dict[str, tuple[str, str]]:

@@ -86,13 +86,21 @@ class TargetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One entry of `models:`; costs are decimal USD per token as written in YAML, `limits` hold
-    for all calls of the model together."""
+    """One entry of `models:`; costs are decimal USD per token as written in YAML, each instead of
+    what the price book has for its class; `limits` hold for all calls of the model together."""
 
     provider: str = ""
     engine: str = ""
     input_cost: DollarsPerToken | None = None
     output_cost: DollarsPerToken | None = None
+    cached_input_cost: DollarsPerToken | None = None
+    cache_write_cost: DollarsPerToken | None = None
+    cache_write_1h_cost: DollarsPerToken | None = None
+    audio_input_cost: DollarsPerToken | None = None
+    image_input_cost: DollarsPerToken | None = None
+    reasoning_cost: DollarsPerToken | None = None
+    audio_output_cost: DollarsPerToken | None = None
+    image_output_cost: DollarsPerToken | None = None
     max_tokens: Positive | None = None
     timeout: Seconds | None = None
     fallbacks: tuple[str, ...] = ()
@@ -174,8 +182,13 @@ class RouterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class PricingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is charged on top of the providers' own prices, and whether a model without a known
-    price may be called by those who have a hard budget."""
+    price may be called by those who have a hard budget.
 
+    `file` is where `nexus prices update` puts prices newer than the built-in ones (default:
+    `prices.json` in the data directory).
+    """
+
+    file: str = ""
     unknown: Literal["allow", "refuse"] = "allow"
     markup_percent: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 0.0
 
@@ -271,6 +284,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     router: RouterConfig = RouterConfig()
     pricing: PricingConfig = PricingConfig()
     target_url: str = ""
+
+    @property
+    def price_file(self) -> str:
+        """Where prices newer than the built-in ones are looked for."""
+        return self.pricing.file or f"{self.data_dir}/prices.json"
 
     def pools(self) -> dict[str, int]:
         """Concurrency by pool: providers that share a pool share the largest figure among them."""

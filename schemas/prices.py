@@ -9,7 +9,7 @@ from importlib.resources import files
 
 import msgspec
 
-from schemas.usage import Price, Rates, Tier
+from schemas.usage import Price, Rates, Tier, Variant
 
 MINUTES_A_DAY = 24 * 60
 _REMEMBERED = 4096
@@ -52,6 +52,7 @@ class DatedPrice(msgspec.Struct, frozen=True):
     rates: Rates | None = None
     tiers: tuple[Tier, ...] = ()
     per_request: int = 0
+    variants: tuple[Variant, ...] = ()
 
     def applies(self, seconds: int) -> bool:
         if self.since is not None:
@@ -93,8 +94,17 @@ class _File(msgspec.Struct, frozen=True):
     version: str
     license: str
     providers: dict[str, _ProviderRow]
+    made: str = ""
 
 
+class BrokenPrices(ValueError):
+    """Why a file cannot be used as a price book."""
+
+
+_EDITION = re.compile(r"[A-Za-z0-9._+-]{1,80}")
+_MADE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+# USD 10,000 per million tokens, as for costs in the configuration: what is more is another unit.
+_MOST = 10_000_000_000_000
 _decode_models = msgspec.json.Decoder(tuple[PricedModel, ...]).decode
 
 
@@ -132,17 +142,44 @@ class PriceList:
 
 
 class PriceBook:
-    """All price lists; each is decoded when it is first asked for."""
+    """All price lists; each is decoded when it is first asked for.
+
+    `edition` names the source and its version, `made` is when the book was made from it (RFC 3339).
+    """
 
     def __init__(self, data: bytes) -> None:
         file = msgspec.json.decode(data, type=_File)
         self.edition = f"{file.source}-{file.version}"
+        self.made = file.made
         self._rows = file.providers
         self._lists: dict[str, PriceList] = {}
 
     @classmethod
     def load(cls) -> "PriceBook":
         return cls(files("schemas").joinpath("data/prices.json").read_bytes())
+
+    @classmethod
+    def checked(cls, data: bytes) -> "PriceBook":
+        """A book from elsewhere, read to its end. Raises BrokenPrices where anything in it would
+        fail later."""
+        try:
+            book = cls(data)
+            if not _EDITION.fullmatch(book.edition) or not _MADE.fullmatch(book.made):
+                raise BrokenPrices("its source, version or time is not as `nexus prices` writes it")
+            if not book.providers:
+                raise BrokenPrices("it has no prices")
+            for provider, row in book._rows.items():
+                re.compile(row.url)
+                for model in book.models(provider):
+                    _check(provider, model)
+        except (msgspec.DecodeError, re.error, UnicodeError, RecursionError) as error:
+            raise BrokenPrices(f"no price file: {error}") from error
+        return book
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Whose price lists these are."""
+        return tuple(self._rows)
 
     def __contains__(self, provider: str) -> bool:
         return provider in self._rows
@@ -164,7 +201,7 @@ class PriceBook:
 
     def price(self, provider: str, name: str, seconds: int) -> Price | None:
         """The price at a time (Unix seconds): from the provider's own list, else from those of the
-        makers whose models it resells. None when it is not known."""
+        makers whose models it resells, without their service tiers. None when it is not known."""
         for listing in self._sellers(provider):
             model = self.find(listing, name)
             if model is not None:
@@ -176,6 +213,7 @@ class PriceBook:
                     rates=version.rates,
                     tiers=version.tiers,
                     per_request=version.per_request,
+                    variants=version.variants if listing == provider else (),
                 )
         return None
 
@@ -193,3 +231,19 @@ class PriceBook:
             if row is not None:
                 self._lists[provider] = known
         return known
+
+
+def _check(provider: str, model: PricedModel) -> None:
+    if not model.prices:
+        raise BrokenPrices(f"{provider}/{model.id}: a model without a price")
+    for rule in model.rules:
+        rule.fits("")
+    for version in model.prices:
+        served: tuple[DatedPrice | Variant, ...] = (version, *version.variants)
+        rates = [one.rates for one in served if one.rates is not None]
+        rates += [tier.rates for one in served for tier in one.tiers]
+        amounts = [
+            rate for one in rates for rate in msgspec.structs.astuple(one) if rate is not None
+        ]
+        if not all(0 <= amount <= _MOST for amount in (*amounts, version.per_request)):
+            raise BrokenPrices(f"{provider}/{model.id}: a price below 0 or beyond all measure")

@@ -4,6 +4,7 @@ The classes are disjoint: a prompt is the sum of its six input classes, a comple
 four output classes. So money is a plain sum of products and nothing is counted twice.
 """
 
+import re
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Literal
 
@@ -14,13 +15,17 @@ from schemas.money import divide_half_up
 UsageStatus = Literal["reported", "estimated", "unknown"]
 
 MILLION = 1_000_000
+# What vendors call the tier that costs the listed price.
+STANDARD_TIERS = frozenset({"auto", "default", "on_demand", "on-demand", "standard"})
+_TIER = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     """Token counts of one attempt; `status` says who counted (unknown is not zero).
 
     `cache_write_1h` is what was written to a cache that keeps it for an hour, where a vendor asks
-    more for that than for `cache_write`.
+    more for that than for `cache_write`. `tier` is the service tier that the answer reports
+    (`batch`, `flex`, `priority`, `fast`, ...), empty for the usual one: see `tier_named`.
     """
 
     input: int = 0
@@ -34,6 +39,7 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     audio_output: int = 0
     image_output: int = 0
     status: UsageStatus = "unknown"
+    tier: str = ""
 
     @property
     def prompt(self) -> int:
@@ -51,6 +57,24 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     def completion(self) -> int:
         """All tokens that came out."""
         return self.output + self.reasoning + self.audio_output + self.image_output
+
+
+TOKEN_CLASSES = tuple(
+    field.name for field in msgspec.structs.fields(Usage) if field.name not in ("status", "tier")
+)
+
+
+def tier_named(told: object) -> str:
+    """A vendor's word for the service tier of an answer as the price book has it; empty for the
+    usual tier and for what is no such word.
+
+    OpenAI: `service_tier`; Anthropic: `usage.speed`, else `usage.service_tier`; Google:
+    `usageMetadata.trafficType` (`ON_DEMAND_FLEX`); Bedrock: `serviceTier.type`.
+    """
+    if not isinstance(told, str):
+        return ""
+    name = told.lower().removeprefix("on_demand_")
+    return name if name not in STANDARD_TIERS and _TIER.fullmatch(name) else ""
 
 
 class Rates(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -79,13 +103,44 @@ class Tier(msgspec.Struct, frozen=True):
     rates: Rates
 
 
+class Variant(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What calls cost that were served in another service tier than the usual one.
+
+    `unasked`: a call that names no tier may be served in it, because the vendor lets an account
+    choose what such calls get.
+    """
+
+    tier: str
+    rates: Rates
+    tiers: tuple[Tier, ...] = ()
+    unasked: bool = False
+
+
 class Price(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One version of one model's price; `id` goes into every event that used it."""
+    """One version of one model's price; `id` goes into every event that used it.
+
+    `tiers` are by the length of the prompt, the longest last, `variants` by service tier.
+    """
 
     id: str
     rates: Rates
     tiers: tuple[Tier, ...] = ()
     per_request: int = 0
+    variants: tuple[Variant, ...] = ()
+
+    def served(self, tier: str) -> "Price":
+        """What a call costs that was served in a tier, said in its id (`...@flex`); this very price
+        for the usual tier and for one that has no rates of its own."""
+        if tier:
+            for variant in self.variants:
+                if variant.tier == tier:
+                    return Price(
+                        id=f"{self.id}@{tier}",
+                        rates=variant.rates,
+                        tiers=variant.tiers,
+                        per_request=self.per_request,
+                    )
+        return self
 
 
 class Cost(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -101,7 +156,9 @@ class Cost(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def cost_of(usage: Usage, price: Price) -> Cost:
-    """What `usage` costs at `price`: each side rounded once, half up, to the nano-dollar."""
+    """What `usage` costs at `price` in the tier that served it: each side rounded once, half up,
+    to the nano-dollar."""
+    price = price.served(usage.tier)
     rates = price.rates
     for tier in price.tiers:
         if usage.prompt > tier.above:
@@ -149,9 +206,24 @@ def marked_up(price: Price, percent: float) -> Price:
     return Price(
         id=f"{price.id}+{more.normalize():f}%",
         rates=_rates_times(price.rates, factor),
-        tiers=tuple([Tier(tier.above, _rates_times(tier.rates, factor)) for tier in price.tiers]),
+        tiers=_tiers_times(price.tiers, factor),
         per_request=_times(price.per_request, factor),
+        variants=tuple(
+            [
+                Variant(
+                    variant.tier,
+                    _rates_times(variant.rates, factor),
+                    _tiers_times(variant.tiers, factor),
+                    variant.unasked,
+                )
+                for variant in price.variants
+            ]
+        ),
     )
+
+
+def _tiers_times(tiers: tuple[Tier, ...], factor: Decimal) -> tuple[Tier, ...]:
+    return tuple([Tier(tier.above, _rates_times(tier.rates, factor)) for tier in tiers])
 
 
 def _rates_times(rates: Rates, factor: Decimal) -> Rates:

@@ -11,4 +11,4 @@ def cost_at(target: Target, usage: Usage | None) -> tuple[Cost | None, str]:
         return None, ""
     if usage is None or usage.status == "unknown":
         return None, price.id
-    return cost_of(usage, price), price.id
+    return cost_of(usage, price), price.served(usage.tier).id

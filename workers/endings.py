@@ -26,7 +26,7 @@ from schemas.events import (
 )
 from schemas.frames import End, encode_frame, message_id_of_frame
 from schemas.ids import Clock
-from schemas.usage import Cost, Usage
+from schemas.usage import TOKEN_CLASSES, Cost, Usage
 from workers.running import Running, RunningCalls
 
 # An end may be written until a minute after the deadline; the closer comes after a minute and a
@@ -110,15 +110,11 @@ def _difference(late: AttemptLate, known: Outcome, seq: int) -> AttemptLate:
     if late.cost_nano is None or known.cost_nano is None:
         return msgspec.structs.replace(late, corrects=seq)
     before, now = known.usage or Usage(), late.usage or Usage()
-    tokens = {
-        field: getattr(now, field) - getattr(before, field)
-        for field in Usage.__struct_fields__
-        if field != "status"
-    }
+    tokens = {name: getattr(now, name) - getattr(before, name) for name in TOKEN_CLASSES}
     cost = Cost(
         input=(late.input_cost_nano or 0) - (known.input_cost_nano or 0),
         output=(late.output_cost_nano or 0) - (known.output_cost_nano or 0),
         cache_savings=late.cache_savings_nano - known.cache_savings_nano,
     )
-    money = of_money(Usage(**tokens, status=now.status), cost, late.price_id)
+    money = of_money(Usage(**tokens, status=now.status, tier=now.tier), cost, late.price_id)
     return msgspec.structs.replace(late, corrects=seq, **money)

@@ -21,9 +21,9 @@ ROOT = Path(__file__).parents[2]
 OURS = ("NEXUS_", "GATEWAY_", "UNIFIED_GATEWAY_", "ADMIN_TOKEN", "CONFIG_PATH", "PORT")
 COMMANDS = [
     "up", "ingress", "worker", "governor", "analytics", "check", "setup", "bus-permissions",
-    "keys", "projects", "teams", "budget", "ledger", "sql", "tail", "version",
+    "keys", "projects", "teams", "budget", "prices", "ledger", "sql", "tail", "version",
 ]  # fmt: skip
-GROUPS = ["keys", "projects", "teams", "budget", "ledger"]
+GROUPS = ["keys", "projects", "teams", "budget", "prices", "ledger"]
 
 
 def run(*arguments: str, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:

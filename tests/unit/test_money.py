@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingress.routing import nano_per_million
+from ingress.own_prices import nano_per_million
 from schemas.money import NANO, divide_half_up, format_usd, nano_from_usd
 from schemas.usage import MILLION, Price, Rates, Tier, Usage, cost_of
 

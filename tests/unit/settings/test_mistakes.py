@@ -27,7 +27,7 @@ from tests.given_settings import complaint, complaint_of, from_yaml
             "models: {m: {providr: x}}",
             "models.m.providr: unknown setting; did you mean models.m.provider?",
         ),
-        ("models: {m: {zzz: x}}", "models.m.zzz: unknown setting; known here: engine, fallbacks,"),
+        ("models: {m: {zzz: x}}", "models.m.zzz: unknown setting; known here: audio_input_cost,"),
         ("model: {}", "model: unknown setting; did you mean models?"),
         ("models: [a]", "models: expected a mapping by name, got ['a']"),
         ("models: {m: 5}", "models.m: expected a mapping of settings, got 5"),
@@ -84,8 +84,8 @@ def test_an_error_names_the_setting_and_what_it_takes(text: str, message: str) -
             "models.m.targets: at least one weight must be above 0",
         ),
         (
-            "models: {m: {provider: mock, input_cost: 0.1e-5}}",
-            "models.m: give both input_cost and output_cost, or neither",
+            "models: {m: {provider: ollama, input_cost: 0.1e-5}}",
+            "models.m.output_cost: missing, and the price book does not know 'm' of ollama;",
         ),
         (
             "models: {m: {provider: mock, fallbacks: [gtp-4o]}}",
