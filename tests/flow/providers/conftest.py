@@ -15,7 +15,6 @@ SECRET = "a secret for the keys that clients bring"
 KEYS_OF_CLIENTS = 'secret: ["${TEST_SERVER_SECRET}"]\n'
 MODELS = """
   llmock/gpt-4o: {provider: llmock, engine: gpt-4o, input_cost: 0.000001, output_cost: 0.000002}
-  safe: {provider: llmock, engine: gpt-4o-mini, fallbacks: [up-model]}
 """
 
 
@@ -28,13 +27,15 @@ def llmock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LLMock]:
 
 @pytest.fixture(scope="package")
 def gateway(llmock: LLMock, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """A gateway whose providers are llmock's dialects; `hasty/...` wait for a second only."""
-    hasty = [
-        f"  hasty/{one.provider}: {{provider: {one.provider}, engine: {one.engine}, timeout: 1}}\n"
+    """A gateway whose providers are llmock's dialects; `hasty/...` wait for a second only, and
+    `safe/...` have another provider behind them."""
+    others = [
+        f"  {name}/{one.provider}: {{provider: {one.provider}, engine: {one.engine}, {more}}}\n"
+        for name, more in (("hasty", "timeout: 1"), ("safe", "fallbacks: [up-model]"))
         for one in DIALECTS
     ]
     folder = tmp_path_factory.mktemp("providers")
-    config = MODELS + "".join(hasty) + KEYS_OF_CLIENTS
+    config = MODELS + "".join(others) + KEYS_OF_CLIENTS
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TEST_SERVER_SECRET", SECRET)
         with running_gateway(folder, config, providers_at(llmock)) as gateway:

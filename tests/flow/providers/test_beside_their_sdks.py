@@ -176,7 +176,7 @@ def by_cohere(sdks: SDKs, engine: str, *, stream: bool) -> Read:
 def _cohere_stream(events: list[Any]) -> Read:
     text, calls = "", list[Any]()
     for event in events:
-        said = getattr(getattr(event, "delta", None), "message", None)
+        said: Any = getattr(getattr(event, "delta", None), "message", None)
         if event.type == "content-delta":
             text += said.content.text
         elif event.type == "tool-call-start":

@@ -1,6 +1,7 @@
 """Headers between a client and every vendor: keys arrive where they belong, and nothing leaks."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -36,7 +37,11 @@ THEIRS = {
 
 
 def ask(
-    scripted: Scripted, vendor: Vendor, *, stream: bool = False, **headers: str
+    scripted: Scripted,
+    vendor: Vendor,
+    headers: Mapping[str, str] | None = None,
+    *,
+    stream: bool = False,
 ) -> httpx.Response:
     body = {
         "model": vendor.model,
@@ -62,7 +67,7 @@ def test_the_clients_own_key_goes_into_the_vendors_header_and_no_credential_of_o
 ) -> None:
     scripted.play(vendor, Scene())
     keys = f"{vendor.name}={OWN}, up={OTHERS}"
-    answer = ask(scripted, vendor, stream=stream, **{"X-Nexus-Provider-Key": keys})
+    answer = ask(scripted, vendor, {"X-Nexus-Provider-Key": keys}, stream=stream)
     assert answer.status_code == 200, answer.text
     headers, everything = arrived(scripted)
     assert headers[vendor.key_header] == vendor.key(OWN)
@@ -79,7 +84,7 @@ def test_the_gateways_key_is_used_without_one_of_the_clients(
 ) -> None:
     scripted.play(vendor, Scene())
     other = {"X-Nexus-Provider-Key": f"up={OTHERS}"}
-    assert ask(scripted, vendor, stream=stream, **other).status_code == 200
+    assert ask(scripted, vendor, other, stream=stream).status_code == 200
     headers, everything = arrived(scripted)
     if vendor.name == "vertex":
         assert headers["authorization"] == f"Bearer {VERTEX_TOKEN}"
@@ -114,7 +119,7 @@ def test_custom_headers_pass_and_those_of_the_connection_and_of_credentials_neve
         "Anthropic-Beta": "for-anthropic",
         "Not-An-X": "unknown-0123456789",
     }
-    answer = ask(scripted, vendor, **sent)
+    answer = ask(scripted, vendor, sent)
     assert answer.status_code == 200, answer.text
     headers, everything = arrived(scripted)
     assert headers["x-trace-id"] == "trace-1" and headers["x-feature"] == sent["X-Feature"]
