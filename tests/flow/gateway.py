@@ -211,7 +211,7 @@ def _environment(bus: str, config: Path, listener: socket.socket) -> dict[str, s
     kept = {name: text for name, text in os.environ.items() if not name.startswith(_NOT_PASSED)}
     return {
         **kept,
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), kept.get("PYTHONPATH")])),
         "CONFIG_PATH": str(config),
         "NEXUS_NATS_URL": bus,
         "GATEWAY_API_KEYS": f"{KEY},{OTHER_KEY}",

@@ -92,7 +92,10 @@ def _refused(error: BaseException, failures: Failures) -> AttemptFailed | None:
 def _body(error: BaseException, response: Any, *, told: bool) -> bytes:
     """What the vendor answered, else what an exception with a status of its own says; the text of
     any other is about its request, and shows where that went."""
-    content = getattr(response, "content", b"")
+    try:
+        content = getattr(response, "content", b"")
+    except Exception:  # httpx, of a stream that nobody has read.
+        content = b""
     if isinstance(content, bytes) and (read_detail(content).message or not told):
         return content
     said = getattr(error, "message", None) or str(error)
