@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 import uvloop
@@ -9,6 +10,7 @@ import uvloop
 from schemas.config import ProviderConfig
 from schemas.ids import Clock
 from tests.contract.openai_stage import KEY
+from tests.plugin import Plugins
 from tests.upstream import Upstream
 from workers.http import Http
 from workers.providers import make
@@ -37,3 +39,9 @@ def provider(upstream: Upstream, http: Http) -> Provider:
     """The openai adapter, at the scripted server."""
     config = ProviderConfig(base_url=upstream.url, api_key=KEY, headers={"X-Org": "ours"})
     return make("acme", config, http, Clock())
+
+
+@pytest.fixture
+async def plugins(tmp_path: Path, http: Http) -> AsyncIterator[Plugins]:
+    async with Plugins(tmp_path, http) as plugins:
+        yield plugins

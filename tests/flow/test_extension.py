@@ -1,6 +1,7 @@
 """The package of `docs/providers.md`: installed as it is printed, asked through a gateway."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from openai import OpenAI
 from compose.settings import ConfigError
 from tests.flow.gateway import KEY, Gateway, Provider, running_gateway
 from tests.given_settings import from_yaml
+from tests.plugin import installed
 from tests.provider_pages import PAGE
 from tests.upstream import Reply, json_reply
 
@@ -142,3 +144,21 @@ def test_its_name_is_known_where_nobody_loads_it(gateway: Gateway) -> None:
         from_yaml("providers: {x: {dialect: klingon}}")
     # The settings of this gateway were read in this process, too.
     assert "acme_nexus" not in sys.modules
+
+
+def test_what_cannot_be_loaded_ends_the_worker_with_one_line(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    (tmp_path / "nexus.yaml").write_text("providers: {mine: {dialect: acme}}")
+    with installed(tmp_path, "import no_such_library", {"acme": "Acme"}) as module:
+        environ = {"PYTHONPATH": os.pathsep.join(sys.path), "NEXUS_NATS_URL": gateway.bus}
+        worker = [sys.executable, "-m", "compose.cli", "worker"]
+        ended = subprocess.run(
+            worker, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60
+        )
+    assert ended.returncode == 1
+    (line,) = [line for line in ended.stdout.splitlines() if '"critical"' in line]
+    assert (
+        "providers.mine.dialect: it cannot be loaded: ModuleNotFoundError: No module named"
+        f" 'no_such_library' (entry point 'acme = {module}:Acme' of package acme-nexus)"
+    ) in line

@@ -115,9 +115,9 @@ def _piece(fields: Mapping[str, Any], kind: str, *, plain: bool = False) -> Piec
 
 def _choice(at: int, choice: Mapping[str, Any], *, whole: bool) -> dict[str, Any]:
     """A choice with what goes without saying."""
-    shown = {"index": at, **choice}
+    shown = {"index": at, "finish_reason": None, **choice}
     if whole:
-        shown["finish_reason"] = choice.get("finish_reason") or "stop"
+        shown["finish_reason"] = shown["finish_reason"] or "stop"
         shown["message"] = {"role": "assistant", **(choice.get("message") or {})}
     elif delta := choice.get("delta"):
         # An object has all its fields; a delta those that are new.

@@ -27,8 +27,8 @@ def built_in() -> tuple[str, ...]:
 
 
 def extensions() -> tuple[EntryPoint, ...]:
-    """The dialects of other packages that are installed here, by name."""
-    return tuple(sorted(entry_points(group=GROUP), key=lambda entry: entry.name))
+    """The dialects of other packages that are installed here, by name and package."""
+    return tuple(sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, origin(entry))))
 
 
 def dialects() -> tuple[str, ...]:
