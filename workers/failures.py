@@ -10,7 +10,8 @@ import msgspec
 
 from schemas.errors import ErrorInfo
 from schemas.ids import Clock
-from workers.providers.base import NOT_AS_ASKED, AttemptFailed
+from workers.providers.base import NOT_AS_ASKED, AttemptFailed, Blame
+from workers.rate_headers import reset_after
 from workers.redaction import Redaction
 
 LONGEST_MESSAGE = 500
@@ -55,7 +56,11 @@ class Failures:
         """The provider answered with an error status; `headers` must ignore case."""
         detail = read_detail(body)
         wait = retry_after(headers, self._clock)
-        return self._of_status(status, detail, detail.wait if wait is None else wait)
+        if wait is None:
+            wait = detail.wait
+        if wait is None and status == 429:
+            wait = reset_after(headers, self._clock.now_ns())
+        return self._of_status(status, detail, wait)
 
     def told(self, body: bytes) -> AttemptFailed:
         """The provider put an error object where the answer, or the next chunk, should be."""
@@ -79,16 +84,33 @@ class Failures:
         )
         return AttemptFailed(info, retryable=False, reached=False)
 
-    def broken(self, what: str, *, reached: bool = True, retryable: bool = True) -> AttemptFailed:
+    def broken(
+        self, what: str, *, reached: bool = True, retryable: bool = True, network: bool = False
+    ) -> AttemptFailed:
         """The provider could not be reached or did not speak as it should; `what` it did."""
         return self._failed(
-            502, f"{self.provider} {what}.", None, retryable, reached, cost_known=not reached
+            502,
+            f"{self.provider} {what}.",
+            None,
+            retryable,
+            reached,
+            cost_known=not reached,
+            network=network,
+            blame="provider" if network else "target",
         )
 
-    def timed_out(self, what: str, *, reached: bool = True) -> AttemptFailed:
+    def timed_out(self, what: str, *, reached: bool = True, network: bool = False) -> AttemptFailed:
         """The provider was too slow; `what` it did not do in time."""
-        message = f"{self.provider} {what} in time. Try again, or ask for a longer timeout."
-        return self._failed(504, message, "timeout", True, reached, cost_known=not reached)
+        return self._failed(
+            504,
+            f"{self.provider} {what} in time. Try again, or ask for a longer timeout.",
+            "timeout",
+            True,
+            reached,
+            cost_known=not reached,
+            network=network,
+            blame="provider" if network else "target",
+        )
 
     def _of_status(self, status: int, detail: Detail, wait: float | None) -> AttemptFailed:
         detail = self._cleaned(detail)
@@ -119,10 +141,13 @@ class Failures:
         if status in (401, 403):
             return self._unauthorized(said)
         if status == 408:
-            return self.timed_out("did not read the request")
+            slow = self.timed_out("did not read the request")
+            slow.blame = ""
+            return slow
         message = f"{self.provider} failed with status {status}" + (f": {said}" if said else ".")
         retryable = status >= 500 or status in _WORTH_A_RETRY
-        return self._failed(502, message, detail.code, retryable, True, wait)
+        blame: Blame = "target" if status >= 500 else ""
+        return self._failed(502, message, detail.code, retryable, True, wait, blame=blame)
 
     def _unauthorized(self, said: str) -> AttemptFailed:
         if not self._client_key:
@@ -130,7 +155,7 @@ class Failures:
                 f"{self.provider} refused the gateway's credentials. "
                 "Whoever runs the gateway must check the key of this provider."
             )
-            return self._failed(502, message, "provider_auth", False, True)
+            return self._failed(502, message, "provider_auth", False, True, blame="provider")
         info = ErrorInfo(
             status=401,
             type="authentication_error",
@@ -150,6 +175,8 @@ class Failures:
         reached: bool,
         wait: float | None = None,
         cost_known: bool = True,
+        network: bool = False,
+        blame: Blame = "",
     ) -> AttemptFailed:
         info = ErrorInfo(
             status=status,
@@ -159,7 +186,13 @@ class Failures:
             provider=self.provider,
         )
         return AttemptFailed(
-            info, retryable=retryable, reached=reached, retry_after=wait, cost_known=cost_known
+            info,
+            retryable=retryable,
+            reached=reached,
+            retry_after=wait,
+            cost_known=cost_known,
+            network=network,
+            blame=blame,
         )
 
     def _cleaned(self, detail: Detail) -> Detail:

@@ -163,11 +163,13 @@ class Http:
                 "could not be reached: its TLS certificate or protocol was not accepted",
                 reached=False,
                 retryable=False,
+                network=True,
             )
         if trip.sent is None:
             if isinstance(error, TimeoutError):
-                return failures.timed_out("could not be connected to", reached=False)
-            return failures.broken(f"could not be reached ({_reason(error)})", reached=False)
+                return failures.timed_out("could not be connected to", reached=False, network=True)
+            what = f"could not be reached ({_reason(error)})"
+            return failures.broken(what, reached=False, network=True)
         if isinstance(error, TimeoutError):
             return failures.timed_out("did not begin its answer")
         if isinstance(error, aiohttp.ClientResponseError):
@@ -175,7 +177,8 @@ class Http:
         gone = isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError)
         waited = self._clock.monotonic() - trip.sent
         stale = gone and trip.reused and waited < _STALE_WITHIN
-        return failures.broken("closed the connection before it answered", reached=not stale)
+        what = "closed the connection before it answered"
+        return failures.broken(what, reached=not stale, network=True)
 
 
 @lru_cache(maxsize=1024)

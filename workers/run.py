@@ -44,7 +44,7 @@ from workers.providers.base import Ask, AttemptFailed, Provider, StreamEnd, esti
 from workers.puller import Job
 from workers.recording import Recorder
 from workers.redelivery import LOOK_AGAIN, Takeover, expired
-from workers.retry import LONGEST_WAIT, MAX_TRIES, backoff
+from workers.retry import MAX_TRIES_OF_NETWORK, backoff, fits, tries
 from workers.running import Running, RunningCalls
 
 log = logging.getLogger("nexus.worker")
@@ -202,7 +202,7 @@ class Runner:
     async def _try_target(self, running: Running, at: int) -> End | None:
         """An end, good or bad; None when the next target of the plan may do better."""
         is_last = at == len(running.call.plan) - 1
-        for attempt in range(1, MAX_TRIES + 1):
+        for attempt in range(1, MAX_TRIES_OF_NETWORK + 1):
             if not self.calls.owns(running):
                 raise LostOwnership(asked=False)
             await self._hold(running, at)
@@ -211,7 +211,8 @@ class Runner:
                 return await self._attempt(running)
             except AttemptFailed as failed:
                 wait = backoff(attempt, failed.retry_after, random.random())
-                again = failed.retryable and attempt < MAX_TRIES and self._fits(running, wait)
+                left = tries(network=failed.network) - attempt
+                again = failed.retryable and left > 0 and self._fits(running, wait)
                 if running.index or not (again or (failed.falls_back and not is_last)):
                     return self._failure(running, failed.info, cost_known=failed.cost_known)
                 await self._recorder.failed(running, failed)
@@ -234,8 +235,7 @@ class Runner:
             raise LostOwnership(asked=False)
 
     def _fits(self, running: Running, wait: float) -> bool:
-        left = (running.call.deadline_ns - self._clock.now_ns()) / 1e9
-        return wait < min(left, LONGEST_WAIT)
+        return fits(wait, (running.call.deadline_ns - self._clock.now_ns()) / 1e9)
 
     async def _attempt(self, running: Running) -> Finish:
         call = running.call

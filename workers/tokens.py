@@ -154,6 +154,8 @@ class AccessToken:
                 retryable=failed.retryable,
                 reached=False,
                 retry_after=failed.retry_after,
+                # Without a token no target of the provider can be asked.
+                blame="provider",
             )
         return self._text
 

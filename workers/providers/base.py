@@ -5,7 +5,7 @@ requests and answers on this side are canonical, that is OpenAI-shaped JSON.
 """
 
 from collections.abc import AsyncGenerator, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -82,12 +82,17 @@ class StreamEnd(NamedTuple):
     finish_reason: str
 
 
+Blame = Literal["", "target", "provider"]
+
+
 class AttemptFailed(Exception):
     """An attempt came to nothing; `info` is what the client would see.
 
     `retryable`: the same request may succeed at the same target. `reached`: the provider may have
     seen the request; False only if it certainly has not. `retry_after`: seconds the provider asked
     to wait. `cost_known`: it cost nothing; False when the provider may have worked, and billed.
+    `network`: the connection failed before the first byte of an answer. `blame` says what a circuit
+    breaker counts it against: one target, all that the provider has, or nothing.
     """
 
     def __init__(
@@ -98,9 +103,13 @@ class AttemptFailed(Exception):
         reached: bool,
         retry_after: float | None = None,
         cost_known: bool = True,
+        network: bool = False,
+        blame: Blame = "",
     ) -> None:
         super().__init__(info.message)
         self.cost_known = cost_known
+        self.network = network
+        self.blame = blame
         self.info = info
         self.retryable = retryable
         self.reached = reached
