@@ -52,7 +52,8 @@ class Pace(NamedTuple):
 class LeaseClient:
     """Fills a purse; `run` beside it keeps its holder alive.
 
-    `alive` is the monotonic time at which was asked what the governor answered last.
+    `alive` is the monotonic time at which was asked what the governor answered last; `reign` is
+    whose time it is, as far as anybody told.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class LeaseClient:
         self.pace = pace
         self.purse = Purse(clock.new_id())
         self.alive = clock.monotonic()
+        self.reign = 0
         self._connection = connection
         self._clock = clock
         self._retired: dict[str, float] = {}
@@ -199,6 +201,7 @@ class LeaseClient:
     def _accepted(self, answer: Answer, holder: str, sent: float) -> Answer | None:
         """What an answer says of the holder: after a pause of ours it may be old, so that the time
         of the question counts."""
+        self.reign = answer.reign or self.reign
         if holder != self.holder:
             return None
         if answer.stranger:
@@ -262,6 +265,7 @@ class LeaseClient:
         except msgspec.DecodeError as error:
             log.warning("recall not readable: %s", error)
             return
+        self.reign = recall.reign or self.reign
         if recall.drop:
             self.purse.drop(recall.accounts, self._clock.now_ns())
         else:

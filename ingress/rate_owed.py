@@ -24,6 +24,11 @@ class Lender(Protocol):
     @property
     def away(self) -> bool: ...
 
+    @property
+    def reign(self) -> int:
+        """The one that was last told of, 0 before."""
+        ...
+
     async def ask(
         self, wants: Sequence[Want] = (), rates: Sequence[RateWant] = ()
     ) -> Answer | None:
@@ -48,6 +53,7 @@ class Owed:
         self._pockets = pockets
         self._lender = lender
         self._clock = clock
+        self._told = 0
         self._term = Term(lender.holder, 0)
         self._amounts: dict[str, int] = {}
         self._slots: set[str] = set()
@@ -84,8 +90,12 @@ class Owed:
             self.add(rate, unused)
 
     def follow(self) -> Term:
-        """The term now. What another holder before this one was granted, or owed, is gone."""
-        return self._begin(self._term._replace(holder=self._lender.holder))
+        """The term now. What another holder before this one was granted, or owed, is gone, and so
+        is all of another reign."""
+        reign = self._term.reign
+        if self._lender.reign != self._told:
+            reign = self._told = self._lender.reign
+        return self._begin(Term(self._lender.holder, reign))
 
     def obey(self, reign: int) -> Term:
         """A governor has answered. What another before it granted, it does not know of."""

@@ -5,8 +5,9 @@ Who led before has granted leases of which the ledger says nothing. The rule for
 
 - **Used before a window is first asked for**: the start of the call is in the ledger; the window
   begins with everything that the ledger shows of its last minute or hour.
-- **Used later**: an ingress goes on with such a lease until it hears of the new reign (every answer
-  carries its `reign`), or until the lease ends, after 5 s at most. For `_HAND_OVER_NS` the window
+- **Used later**: an ingress goes on with such a lease until it hears of the new reign (all are told
+  when it begins, and by every answer: so within one pulse where that was missed), or until the
+  lease ends, after 5 s at most. For `_HAND_OVER_NS` the window
   therefore has as much as was granted here, or as many calls as the ledger shows to have begun,
   whichever is more: a call begun with a lease from here is in both, so it counts once; one begun
   with an older lease counts as soon as the ledger shows more than was granted.
@@ -19,8 +20,9 @@ Who led before has granted leases of which the ledger says nothing. The rule for
 - **Slots** in use are the calls that were open when this governor began to lead. Each is free when
   the ledger has its end; its ingress gives nothing back.
 
-So a window admits no more than its limit, what its predecessor's leases still let through while
-this governor's own were out unused, and the tokens of calls that then ran.
+So a window admits no more than its limit, the calls that were on their way to the ledger when the
+reign began, what ingresses that did not hear of it still let through until their next pulse, and
+the tokens of calls that then ran.
 """
 
 from collections.abc import Callable

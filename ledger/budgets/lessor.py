@@ -27,7 +27,6 @@ log = logging.getLogger("nexus.governor")
 
 EXPIRE_AFTER = 20.0
 _STRANGER = Answer(stranger=True)
-_ALIVE = Answer()
 _PATIENCE = 0.02
 _LOOKS_PER_EXPIRY = 20
 
@@ -69,6 +68,7 @@ class Lessor:
             serve(connection, subjects.GOVERNOR_RESET, messages.decode_reset, self._on_reset),
             serve(connection, subjects.GOVERNOR_BUDGETS, messages.decode_state_ask, self._on_look),
         )
+        desk.recalls.begin_reign(desk.rates.reign)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._decide())
@@ -96,7 +96,7 @@ class Lessor:
         if self._leads() and self._is_known(pulse.holder, reply):
             self._left.update(dict.fromkeys(pulse.before))
             self._work.set()
-            reply(_ALIVE)
+            reply(Answer(reign=self._desk.rates.reign))
 
     def _on_hold(self, ask: HoldAsk, reply: Reply) -> None:
         self._further.ask(ask, reply)

@@ -99,13 +99,15 @@ class RateShortage(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     """Exactly one of: leases and rates, a shortage of either kind, or `stranger`: the holder is not
-    known any more, all it had is gone, and it begins anew under another id."""
+    known any more, all it had is gone, and it begins anew under another id. To a pulse nothing but
+    the `reign`."""
 
     leases: tuple[Lease, ...] = ()
     rates: tuple[RateLease, ...] = ()
     shortage: Shortage | None = None
     rate_shortage: RateShortage | None = None
     stranger: bool = False
+    reign: int = 0
 
 
 class Return(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -118,7 +120,7 @@ class Return(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Pulse(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A holder is alive; the answer is an `Answer` without leases. `before` are the names under
+    """A holder is alive; the answer tells the reign. `before` are the names under
     which it had leases until lately: it does not use them any more, and what they have is free."""
 
     holder: str
@@ -127,10 +129,12 @@ class Pulse(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class Recall(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whoever has idle leases of these accounts gives them back, at once. With `drop` they are not
-    to be used any more: their budget was reset."""
+    to be used any more: their budget was reset. With a `reign`, one has just begun: leases of rates
+    from before are gone."""
 
-    accounts: tuple[str, ...]
+    accounts: tuple[str, ...] = ()
     drop: bool = False
+    reign: int = 0
 
 
 class HoldAsk(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -20,13 +20,13 @@ class Rates:
 
     A name is `<scope>:<id>:<what>`. Ids may be invented by clients: past `most` rates of a scope,
     the unknown ones of that scope share one rate for each `<what>`. With a `legacy` they go on
-    where another governor left them; without, nothing was used before.
+    where another governor left them; without, nothing was used before. `reign` is in all answers.
     """
 
     def __init__(self, legacy: Legacy | None = None, most: int = _MOST_OF_A_SCOPE) -> None:
         self._most = most
         self._legacy = legacy
-        self._reign = legacy.reign if legacy is not None else 0
+        self.reign = legacy.reign if legacy is not None else 0
         self._holders: set[str] = set()
         self._scopes: dict[str, dict[str, Rate]] = {}
         self._swept_ns = 0
@@ -49,7 +49,7 @@ class Rates:
                     left=max(left, 0),
                     resets_ns=rate.resets_ns(now_ns),
                     wait=rate.wait(want.need, now_ns),
-                    reign=self._reign,
+                    reign=self.reign,
                 )
         self._holders.add(holder)
         return tuple(
@@ -111,7 +111,7 @@ class Rates:
             until_ns=until_ns,
             left=max(rate.left(now_ns), 0),
             resets_ns=rate.resets_ns(now_ns),
-            reign=self._reign,
+            reign=self.reign,
         )
 
     def _found(self, name: str) -> Rate | None:

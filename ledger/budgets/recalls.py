@@ -1,4 +1,4 @@
-"""Asks all ingresses for the idle leases of accounts that are short."""
+"""What all ingresses hear: that accounts are short or were reset, and that a reign began."""
 
 from collections.abc import Iterable
 
@@ -32,6 +32,10 @@ class Recalls:
     def drop(self, account: str) -> None:
         """The leases of an account are good for nothing any more."""
         self._send(Recall((account,), drop=True))
+
+    def begin_reign(self, reign: int) -> None:
+        """Leases of rates that another governor granted are good for nothing any more."""
+        self._send(Recall(reign=reign))
 
     def _send(self, recall: Recall) -> None:
         if self._connection.connected:

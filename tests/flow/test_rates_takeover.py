@@ -148,8 +148,8 @@ async def test_an_hour_with_room_has_that_room_for_the_next_governor(
             used = 20
             for one in both * 40:
                 used += await one.uses_up()
-            # A lease from before, a quarter of what was left at most, is used without asking.
-            assert 60 <= used <= 60 + 2 * 10
+            # The last call of each may have been on its way to the ledger.
+            assert 60 <= used <= 60 + 2
 
 
 async def test_slots_are_in_use_as_long_as_their_calls_whoever_governs(

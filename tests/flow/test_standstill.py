@@ -81,7 +81,7 @@ async def test_what_a_holder_has_is_free_once_it_goes_on_under_another_name(
         assert (await first.need(LIMIT, SHOP)).shortage is None
         assert (await other.need(1, SHOP)).shortage is not None
         answer = await second.put(subjects.GOVERNOR_PULSE, Pulse("two", ("one", "nobody")))
-        assert answer == Answer()
+        assert answer == Answer(reign=await bus.governed())
 
         async def is_free() -> bool:
             return (await other.need(LIMIT, SHOP)).shortage is None

@@ -52,6 +52,7 @@ class Line:
     def __init__(self, governor: Governor, holder: str) -> None:
         self.holder = holder
         self.away = False
+        self.reign = 0
         self._governor = governor
 
     async def ask(
@@ -116,6 +117,22 @@ async def test_whoever_has_no_limits_is_told_nothing_and_nobody_is_asked(
         assert passed.headers == []
         passed.release(1000)
     assert governor.asked == []
+
+
+async def test_leases_end_once_another_reign_is_told_of(governor: Governor) -> None:
+    one = Ingress(governor)
+    hourly = Limits(requests_per_hour=40)
+    while len(governor.asked) < 2:
+        await one.call(hourly)
+    await one.call(hourly)
+    assert len(governor.asked) == 2
+    governor.rates = Rates()
+    governor.rates.reign = one.line.reign = 7
+    passed = await one.call(hourly)
+    assert len(governor.asked) == 3
+    assert told(passed)["x-ratelimit-remaining-requests"] == "39"
+    await one.call(hourly)
+    assert len(governor.asked) <= 4
 
 
 @pytest.mark.parametrize(
