@@ -83,6 +83,7 @@ _WORKER = Permissions(
         subjects.PINGS,
         subjects.CANCELS,
         subjects.RUNNING,
+        subjects.LIVE_STATES,
     ),
     answers=True,
 )

@@ -40,6 +40,7 @@ from schemas.event import Event, type_of
 from schemas.frames import Failure, Fence, Finish
 from schemas.ids import Clock, rfc3339
 from schemas.money import usd as to_usd
+from schemas.target_events import TargetState
 from schemas.usage import Cost, Usage
 
 
@@ -183,6 +184,7 @@ LedgerEvent = (
     | BudgetWarning
     | BudgetExceeded
     | CostAlert
+    | TargetState
 )
 Terminal = RequestComplete | RequestFailed | RequestCancelled | RequestRejected | RequestLost
 
@@ -229,6 +231,7 @@ KNOWN_TYPES: dict[str, type[Event]] = {
         BudgetWarning,
         BudgetExceeded,
         CostAlert,
+        TargetState,
     )
 }
 ACCESS_TYPES = frozenset(
@@ -254,6 +257,7 @@ WRITERS: dict[str, frozenset[str]] = {
             "model.attempt.abandoned",
             "model.attempt.late",
             "model.budget.exceeded",
+            "provider.state",
         }
     ),
     "governor": frozenset(

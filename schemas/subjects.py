@@ -22,6 +22,9 @@ LEDGER_REPUBLISH_SOURCE = "ledger.*.*.>"
 LIVE_ACCESS = "agent.events.access.>"
 # Not by project, as all other events: whoever looks for the newest one finds it by few subjects.
 LEDGER_ACCESS = "ledger.ingress.=.access.>"
+# Whose project is nobody's: the states of all targets are one subject.
+LEDGER_STATES = "ledger.worker.=.provider.state"
+LIVE_STATES = "agent.events.provider.state"
 # All that governors append, each of them only behind the last of them it knows.
 LEDGER_GOVERNOR = "ledger.governor.>"
 
