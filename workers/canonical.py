@@ -62,7 +62,7 @@ class _CompletionDetails(msgspec.Struct):
 
 class _Usage(msgspec.Struct):
     """`prompt_cache_hit_tokens` is DeepSeek's (api-docs.deepseek.com/guides/kv_cache),
-    `cached_tokens` Moonshot's."""
+    `cached_tokens` Moonshot's, and the last two are Perplexity's."""
 
     prompt_tokens: Count
     completion_tokens: Count
@@ -71,6 +71,8 @@ class _Usage(msgspec.Struct):
     cached_tokens: Count | None = None
     prompt_tokens_details: _PromptDetails | None = None
     completion_tokens_details: _CompletionDetails | None = None
+    citation_tokens: Count | None = None
+    reasoning_tokens: Count | None = None
 
 
 class _EmbeddingUsage(msgspec.Struct):
@@ -278,7 +280,9 @@ def read_usage(reported: Raw | bytes, tier: Raw | None = None) -> Usage:
     sense.
 
     The details are parts of their totals. Some servers count reasoning beside the completion
-    instead: the sum shows it.
+    instead: the sum shows it. Perplexity counts beside prompt and completion, and outside of the
+    sum, what its research has read, which costs what input does, and thought
+    (docs.perplexity.ai/getting-started/pricing).
     """
     try:
         usage = _decode_usage(reported)
@@ -288,7 +292,11 @@ def read_usage(reported: Raw | bytes, tier: Raw | None = None) -> Usage:
     completion = usage.completion_tokens_details or _CompletionDetails()
     went_in, came_out = usage.prompt_tokens, usage.completion_tokens
     reasoning = completion.reasoning_tokens or 0
-    if reasoning > came_out or usage.total_tokens == went_in + came_out + reasoning:
+    if usage.citation_tokens is not None:
+        reasoning = usage.reasoning_tokens or 0
+        came_out += reasoning
+        went_in += usage.citation_tokens
+    elif reasoning > came_out or usage.total_tokens == went_in + came_out + reasoning:
         came_out += reasoning
     hits = prompt.cached_tokens or usage.prompt_cache_hit_tokens or usage.cached_tokens or 0
     cached = min(hits, went_in)
