@@ -23,7 +23,11 @@ _DIALECT = "clickhouse"
 _LONGEST = 10_000
 _TABLES = {"events": "public_events", "calls": "public_calls"}
 # Without a column that says whose they are, so for nobody but an administrator.
-_TABLES_OF_ALL = {**_TABLES, "budget_spend": "public_budget_spend"}
+_TABLES_OF_ALL = {
+    **_TABLES,
+    "budget_spend": "public_budget_spend",
+    "target_stats": "public_target_stats",
+}
 _CTE_PREFIX = "cte_"
 _STRING = exp.DataType.build("String", dialect=_DIALECT)
 _NAME = re.compile(r"[^\W\d][\w -]{0,63}")
