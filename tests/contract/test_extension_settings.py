@@ -1,6 +1,7 @@
 """How a provider of another package is found, loaded and made, and what is said if it cannot be."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,12 @@ from tests.plugin import Plugins, message, provider_class
 from workers.extension import wrapped
 from workers.http import Http
 from workers.providers import dialects, make, objection
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
 
 # What it is made with.
 

@@ -136,7 +136,10 @@ def test_a_parameter_that_the_class_does_not_take_is_refused_by_name(client: Ope
     assert caught.value.param == "base_url"
 
 
-def test_its_name_is_known_where_nobody_loads_it(gateway: Gateway) -> None:
+def test_its_name_is_known_where_nobody_loads_it(
+    gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     assert gateway.children["worker"].pid is not None
     with pytest.raises(
         ConfigError, match=r"providers\.x\.dialect: expected one of acme, anthropic"

@@ -133,7 +133,8 @@ class Apart:
     def stop(self) -> None:
         """Cancels what runs and ends the loop; what does not listen is left behind."""
         self._stopping = True
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        with suppress(RuntimeError):  # It has ended by itself.
+            self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_LEAVE_WITHIN)
 
     def _serve(self) -> None:
