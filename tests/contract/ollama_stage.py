@@ -28,7 +28,8 @@ class OllamaStage:
                 headers = {"Retry-After": scene.retry_after} if scene.retry_after else {}
                 return json_reply({"error": f"Sorry: {scene.status}"}, scene.status, headers)
             if request.path.endswith("/embed"):
-                return json_reply({"model": "m", "embeddings": scene.vectors, **_counted(scene)})
+                vectors = scene.vectors[: len(request.json["input"])]
+                return json_reply({"model": "m", "embeddings": vectors, **_counted(scene)})
             said = request.json["messages"][-1]["content"]
             texts = [said] if scene.echoes else [f"wörd{at} " for at in range(scene.chunks)]
             return _stream(scene, texts) if request.json["stream"] else _whole(scene, texts)
