@@ -7,7 +7,7 @@ that waits unstarted while its ack time runs out is run twice.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from faststream import FastStream
 from nats.errors import ConnectionClosedError, ConnectionReconnectingError
@@ -30,6 +30,7 @@ from schemas.ids import Clock
 from workers.client_keys import ClientKeys
 from workers.http import Http
 from workers.providers import make
+from workers.providers.base import Provider
 from workers.puller import Puller
 from workers.run import Runner
 
@@ -118,25 +119,28 @@ def create_worker(
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
-        connection = await Connection.connect(
-            config.bus, name="worker", clock=clock, on_fatal=fatal
-        )
-        await ensure(connection, config)
-        publisher = Publisher(connection, clock)
-        http = Http(clock, sum(config.pools().values()))
-        providers = {
-            name: make(name, provider, http, clock) for name, provider in config.providers.items()
-        }
-        keys = ClientKeys(ServerSecret(config.secret), config.providers)
-        runner = Runner(connection, publisher, providers, keys, config.queue, clock)
-        connection.subscribe(
-            subjects.CANCELS, lambda message: runner.cancel(message.subject.partition(".")[2])
-        )
-        connection.subscribe(subjects.RUNNING, lambda m: _answer_running(connection, runner, m))
-        beats = Beats(connection, "worker", clock, lambda: len(runner.calls))
-        work = Pools(connection, runner, served)
-        work.start()
-        try:
+        async with AsyncExitStack() as closing:
+            connection = await Connection.connect(
+                config.bus, name="worker", clock=clock, on_fatal=fatal
+            )
+            closing.push_async_callback(connection.drain)
+            await ensure(connection, config)
+            publisher = Publisher(connection, clock)
+            http = Http(clock, sum(config.pools().values()))
+            closing.push_async_callback(http.close)
+            providers: dict[str, Provider] = {}
+            for name, provider in config.providers.items():
+                providers[name] = make(name, provider, http, clock)
+                closing.push_async_callback(providers[name].close)
+            keys = ClientKeys(ServerSecret(config.secret), config.providers)
+            runner = Runner(connection, publisher, providers, keys, config.queue, clock)
+            connection.subscribe(
+                subjects.CANCELS, lambda message: runner.cancel(message.subject.partition(".")[2])
+            )
+            connection.subscribe(subjects.RUNNING, lambda m: _answer_running(connection, runner, m))
+            beats = Beats(connection, "worker", clock, lambda: len(runner.calls))
+            work = Pools(connection, runner, served)
+            work.start()
             async with asyncio.TaskGroup() as background:
                 tasks = [
                     background.create_task(runner.calls.beat()),
@@ -149,11 +153,6 @@ def create_worker(
                     await work.drain(config.drain)
                     for task in tasks:
                         task.cancel()
-        finally:
-            for provider in providers.values():
-                await provider.close()
-            await http.close()
-            await connection.drain()
 
     async def after_startup() -> None:
         # Whoever asks for us from now on must find us: the subscriptions have to be there.
