@@ -17,6 +17,7 @@ _SCOPE_COLUMNS = ("id", "name", "team", "models", "tier", "limits", "budgets", "
 _BUDGET_COLUMNS = (
     "name", "limit", "spent", "held", "left", "resets", "stop", "warns at", "source",
 )  # fmt: skip
+NOT_KNOWN = "(what is spent is not known now: the governor does not answer)"
 _EACH = {"day": "a day", "week": "a week", "month": "a month", "total": "in all"}
 
 T = TypeVar("T")
@@ -124,9 +125,10 @@ def budget(one: Budget) -> str:
 
 
 def budgets(found: Sequence[Budget], room: int | None) -> str:
-    """Budgets as a table."""
+    """Budgets as a table, and why it has nothing to say of what was spent."""
     cells = [[_budget_told(one)[column] for column in _BUDGET_COLUMNS] for one in found]
-    return show.table(_BUDGET_COLUMNS, cells, room)
+    is_known = all(one.spent_usd is not None for one in found)
+    return show.table(_BUDGET_COLUMNS, cells, room) + ("" if is_known else f"{NOT_KNOWN}\n")
 
 
 def _told(one: Record) -> dict[str, str]:

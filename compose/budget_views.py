@@ -7,13 +7,12 @@ from typing import Any
 import msgspec
 
 from compose import admin_views, show
-from compose.admin_views import dollars, time
+from compose.admin_views import NOT_KNOWN, dollars, time
 from schemas.access import budget_name
 from schemas.money import format_usd
 
 _STATS_COLUMNS = ("budget", "limit", "spent", "held", "left", "resets", "stop")
 _SPARE = ("stop", "held")
-_NOT_KNOWN = "(what is spent is not known now: the governor does not answer)"
 _END = ("finish_reason", "usage_status", "billed_to", "price_id", "reason")
 
 
@@ -112,7 +111,7 @@ def budget(one: Budget) -> str:
         return told
     if one.record != one.name:
         told += f"(as {show.printable(one.record)} has it)\n"
-    return told if one.spent_usd is not None else f"{told}{_NOT_KNOWN}\n"
+    return told if one.spent_usd is not None else f"{told}{NOT_KNOWN}\n"
 
 
 def question(one: Budget) -> str:
@@ -143,7 +142,7 @@ def stats(found: Stats, room: int | None) -> str:
         ]
         for one in found.scopes
     ]
-    end = _NOT_KNOWN if found.as_of_seq is None else f"(ledger sequence {found.as_of_seq})"
+    end = NOT_KNOWN if found.as_of_seq is None else f"(ledger sequence {found.as_of_seq})"
     return show.table(_STATS_COLUMNS, cells, room, _SPARE) + end
 
 

@@ -128,6 +128,7 @@ async def test_without_a_governor_limits_are_told_and_nothing_is_guessed(
         (listed, *_) = (await pages.get("/admin/budgets"))["data"]
         assert (listed["limit_usd"], listed["spent_usd"], listed["as_of_seq"]) == (20.0, None, None)
         assert listed["resets_at"] is not None
+        assert "the governor does not answer" in await nexus(pages, "list")
         reset = await pages.ask("POST", "/budget/reset")
         assert (reset.status_code, reset.json()["error"]["code"]) == (503, "governor_away")
         assert "retry-after" in reset.headers
@@ -147,6 +148,14 @@ async def test_the_administrators_list_says_how_each_budget_stands(
         shop = await pages.get("/admin/budgets/project:shop:total")
         assert (shop["spent_usd"], shop["period_start"], shop["resets_at"]) == (0.25, None, None)
         assert listed["team:other:week"]["spent_usd"] == 0.0
+        (ana,) = (await pages.get("/admin/budgets?scope=user&id=ana@example.com"))["data"]
+        assert (ana["name"], ana["record"]) == ("user:ana@example.com:month", "user:*:month")
+        assert (ana["limit_usd"], ana["spent_usd"]) == (1.0, 0.25)
+        (every,) = (await pages.get("/admin/budgets?scope=user&id=*"))["data"]
+        assert every["name"] == "user:*:month"
+        assert (await pages.get("/admin/budgets?scope=team&id=nobody"))["data"] == []
+        assert (await pages.get("/admin/budgets?scope=global&id=ana"))["data"] == []
+        assert "does not answer" not in await nexus(pages, "list")
         lines = (await nexus(pages, "stats")).splitlines()
         told = next(line.split() for line in lines if line.startswith("project:shop:total"))
         assert told == ["project:shop:total", "$3", "$0.25", "$0.1", "$2.65", "soft"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import get_args
 
 from fastapi import APIRouter, Depends, Request, Response
 
@@ -13,7 +14,7 @@ from ingress.budget_standing import Known, ask, bounds
 from ingress.openapi import described
 from ledger.access.registry import Registry
 from ledger.budgets.names import bounded, for_every_id
-from schemas.access import Budget, BudgetScope, BudgetSettings, budget_name
+from schemas.access import Budget, BudgetScope, BudgetSettings, Period, budget_name
 
 _ASKED_AT_ONCE = 1000
 
@@ -35,13 +36,16 @@ def routes(desk: Desk) -> APIRouter:
 
     @api.get("", **described("list_budgets", Page[BudgetAccountView]))
     async def show_all(scope: BudgetScope | None = None, id: str = "") -> Response:
-        """All budgets, or those of a scope or of an id, and how they stand."""
+        """All budgets, or those of a scope or of an id, and how they stand. With both, what a
+        budget for every id of the scope gives to this one is among them."""
         seq = desk.registry.seq
         budgets = [
             one
             async for one in unhurried(desk.registry.budgets.values())
             if (scope is None or one.scope == scope) and (not id or one.id == id)
         ]
+        if scope is not None and id:
+            budgets += _by_way_of_every_id(desk.registry, scope, id)
         views = await _views(desk, budgets)
         return desk.answer_list(views, _as_of(views, seq))
 
@@ -63,6 +67,13 @@ def routes(desk: Desk) -> APIRouter:
         return desk.answer(Removed("budget", name, True))
 
     return api
+
+
+def _by_way_of_every_id(registry: Registry, scope: BudgetScope, id: str) -> list[Budget]:
+    """The budgets that an id has only as one of all."""
+    names = [budget_name(scope, bounded(id), period) for period in get_args(Period)]
+    found = (registry.budget_named(name) for name in names if not registry.has_budget(name))
+    return [one for one in found if one is not None]
 
 
 def _record_of(registry: Registry, name: str) -> str:
