@@ -118,6 +118,9 @@ class Window:
         """What was granted may have been used: it counts until it is too old."""
 
     def wait(self, need: int, now_ns: int) -> float:
+        """May be longer than the window, by a lease (a fortieth of it, 5 s at most) and a grain:
+        what was granted a moment ago may be used until its lease ends, and counts for a whole
+        window from then on. Whoever came back after one window would be refused again."""
         self._expire(now_ns)
         missing = need - (self._limit - self._total)
         free_ns = now_ns
