@@ -15,6 +15,7 @@ from analytics.store import Store
 from ledger.budgets.alerts import REMEMBERED
 from ledger.budgets.book_state import AccountState, CallState
 from ledger.budgets.opening import Free, Kind, OpeningParams, Part
+from schemas.ids import made_us
 
 # What fits into one message, also where names are long.
 AT_ONCE = 3_000
@@ -25,6 +26,7 @@ _SECOND_US = 1_000_000
 _LONGEST_CALL_US = 2 * 86_400 * _SECOND_US
 # Who has money free spends of it, or gives it back within seconds: both are events.
 _LONGEST_SILENCE_US = 3_600 * _SECOND_US
+_CLOCKS_DIFFER_US = 600 * _SECOND_US
 
 _READ_FROM = """
 select min(seq) from events where seq <= {through:UInt64} and
@@ -107,33 +109,39 @@ select account from
 )
 order by first limit {most:UInt64} offset {told:UInt64}
 """
+# Who was heard of lately and has not expired since.
+_LIVE = """
+select distinct holder from
+(
+    select holder from events
+    where seq <= {through:UInt64} and parked = '' and event_type = 'model.request.start'
+        and stored_at > fromUnixTimestamp64Micro({silent:Int64}, 'UTC')
+    union all
+    select arrayJoin(JSONExtract(raw, 'movements', 'Array(Tuple(holder String))')).1 as holder
+    from events
+    where seq <= {through:UInt64} and parked = ''
+        and event_type in ('budget.lease.granted', 'budget.lease.returned')
+        and stored_at > fromUnixTimestamp64Micro({silent:Int64}, 'UTC')
+)
+where holder != '' and holder not in
+(
+    select holder from events
+    where seq <= {through:UInt64} and parked = '' and event_type = 'budget.lease.expired'
+        and stored_at > fromUnixTimestamp64Micro({silent_before:Int64}, 'UTC')
+)
+"""
 # What a holder has is never below zero: a start takes no more than there is. So it is the sum of
-# all that came and went, less the lowest that sum has ever been below zero.
+# all that came and went, less the lowest that sum has ever been below zero. Nothing moved before
+# the first of them began.
 _FREE = """
 with moves as
 (
-    select seq, stored_at, event_type, arrayJoin(JSONExtract(raw, 'movements',
+    select seq, event_type, arrayJoin(JSONExtract(raw, 'movements',
         'Array(Tuple(holder String, request String, amounts Map(String, Int64)))')) as move
     from events
     where seq <= {through:UInt64} and parked = ''
         and event_type in ('budget.lease.granted', 'budget.lease.returned')
-),
-live as
-(
-    select holder from
-    (
-        select holder from events
-        where seq <= {through:UInt64} and parked = '' and event_type = 'model.request.start'
-            and stored_at > fromUnixTimestamp64Micro({silent:Int64}, 'UTC')
-        union all
-        select move.holder as holder from moves
-        where stored_at > fromUnixTimestamp64Micro({silent:Int64}, 'UTC')
-    )
-    where holder not in
-    (
-        select holder from events
-        where seq <= {through:UInt64} and parked = '' and event_type = 'budget.lease.expired'
-    )
+        and stored_at >= fromUnixTimestamp64Micro({began:Int64}, 'UTC')
 )
 select holder, account, argMax(total, seq) - least(min(total), 0) as free
 from
@@ -147,7 +155,7 @@ from
         (
             select move.holder as holder, event_type, min(moves.seq) as seq,
                 arrayJoin(argMin(move.amounts, moves.seq)) as change
-            from moves where move.holder in (select holder from live)
+            from moves where has({live:Array(String)}, move.holder)
             group by holder, event_type, move.request
         )
         union all
@@ -157,7 +165,8 @@ from
         from events
         where events.seq <= {through:UInt64} and parked = ''
             and event_type = 'model.request.start'
-            and events.holder in (select holder from live)
+            and stored_at >= fromUnixTimestamp64Micro({began:Int64}, 'UTC')
+            and has({live:Array(String)}, events.holder)
         group by call_id
     )
 )
@@ -186,6 +195,7 @@ async def opening(
         "terminals": list(TERMINAL_TYPES),
         "longest": at_us - _LONGEST_CALL_US,
         "silent": at_us - _LONGEST_SILENCE_US,
+        "silent_before": at_us - 2 * _LONGEST_SILENCE_US,
         "since": at_us - params.kept * _SECOND_US,
     }
     if params.part == "head":
@@ -217,11 +227,24 @@ async def _warned(asked: dict[str, Any], store: Store) -> Part:
 
 
 async def _free(asked: dict[str, Any], store: Store) -> Part:
+    live = [holder for (holder,) in (await store.query(_LIVE, asked)).rows]
     holder, _, account = asked["after"].partition("\n")
-    rows = (await store.query(_FREE, {**asked, "holder": holder, "account": account})).rows
+    of_live = {"live": live, "began": _began_us(live), "holder": holder, "account": account}
+    rows = (await store.query(_FREE, {**asked, **of_live})).rows
     free = tuple(Free(*row) for row in rows)
     following = f"{rows[-1][0]}\n{rows[-1][1]}" if len(rows) == AT_ONCE else None
     return Part(asked["through"], free=free, next=following)
+
+
+def _began_us(holders: Sequence[str]) -> int:
+    """A time before the first event of any of these: a holder's name is older than all it does, by
+    its own clock."""
+    return max(0, min(map(_made_us, holders), default=0) - _CLOCKS_DIFFER_US)
+
+
+def _made_us(holder: str) -> int:
+    made = made_us(holder)
+    return 0 if made is None else made
 
 
 async def _calls(asked: dict[str, Any], store: Store) -> Part:

@@ -95,8 +95,8 @@ class Start:
         return own
 
     async def _insist(self, own: Checkpoint, first: int) -> Checkpoint | None:
-        """What was spent before the first event only analytics knows: to begin without it would be
-        to let everybody spend it again."""
+        """What was spent before the first event only analytics knows, and a governor that leads: to
+        begin without it would be to let everybody spend it again."""
         loop = asyncio.get_running_loop()
         say_at = 0.0
         while not self._ending.is_set():
@@ -116,6 +116,9 @@ class Start:
                         extra={"reason": str(reason)},
                     )
             await self._rest()
+            own = await checkpoint.load(self._connection)
+            if own.seq:
+                return own
         return None
 
     async def _patient_head(self) -> Part:

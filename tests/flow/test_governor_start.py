@@ -16,18 +16,19 @@ from nats.js.errors import NotFoundError
 
 from compose.nats_server import NatsServer
 from compose.verify import verify
-from ledger import starting
+from ledger import checkpoint, starting
 from ledger.budgets.messages import StateAsk, decode_states, encode
-from ledger.checkpoint import Checkpoint, unpack
+from ledger.checkpoint import Checkpoint, digest_of, unpack
 from ledger.connection import Connection
 from ledger.fold import Fold
 from ledger.log import last_sequence
-from ledger.reader import read_subject
+from ledger.reader import read_at, read_subject
 from ledger.starting import Start
 from schemas import subjects
 from schemas.access import Budget
 from schemas.budget_events import BudgetReset
 from schemas.config import BusConfig, Config
+from schemas.ids import Clock
 from tests import sample_events as sample
 from tests.budget_history import ACCOUNTS, History
 from tests.governed_bus import Bus, bus_at, governing, until
@@ -270,6 +271,28 @@ async def test_without_its_head_and_without_the_database_nothing_is_governed_unt
     assert start is not None
     fold = Fold(start)
     assert fold.book.settled(SHOP) == 30 * 7
+
+
+async def test_who_waits_for_the_database_goes_on_from_the_checkpoint_of_one_that_leads(
+    bus: Bus, nats_server: NatsServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    last = await append(
+        bus, [sample.complete(f"c{number}", event_id=new_id()) for number in range(30)]
+    )
+    await drop_head(nats_server, 10)
+    finding = asyncio.create_task(find(bus))
+    with caplog.at_level(logging.ERROR):
+
+        async def said() -> bool:
+            return "the ledger begins at sequence 21" in caplog.text
+
+        await until(said)
+    newest = await read_at(bus.connection, subjects.LEDGER, last)
+    assert newest is not None
+    saved = Checkpoint(fold_from=last + 1, seq=last, digest=digest_of(newest))
+    await checkpoint.save(bus.publisher, saved, Clock())
+    async with asyncio.timeout(10):
+        assert await finding == saved
 
 
 async def test_a_database_without_the_head_does_not_count_as_one_that_knows_it(

@@ -16,11 +16,15 @@ from ledger.budgets.alerts import Alerts, Told
 from ledger.budgets.book import Book
 from ledger.budgets.opening import PARTS, Opening, OpeningParams, Part, opening_of
 from ledger.open_calls import OpenCalls
+from schemas.budget_events import LeaseGranted, Movement
 from schemas.events import LedgerEvent, Terminal
+from schemas.ids import Clock, rfc3339
 from tests import sample_events as sample
 from tests.budget_history import EVERY, KEPT, History
-from tests.sample_events import NOON
+from tests.sample_events import NOON, SECOND
 from tests.warehouse import Warehouse, config_for, new_id, record, warehouse
+
+SHOP = "project:shop:total@all.0"
 
 
 class Folding:
@@ -119,3 +123,33 @@ async def test_a_database_that_lacks_events_says_how_far_it_is_complete(house: W
         assert told.through == through
     told = await opening(OpeningParams("head", KEPT), house.projection, house.reader, 4)
     assert told.through == 4
+
+
+async def test_what_lies_before_the_first_of_the_live_holders_is_not_read(house: Warehouse) -> None:
+    """No holder has events from before its own beginning: what is told so is of nobody."""
+    hour = 3_600 * SECOND
+    live = Clock(now_ns=lambda: NOON).new_id()
+    silent = Clock(now_ns=lambda: NOON - 9 * hour).new_id()
+    told = [
+        (silent, NOON - 8 * hour, 100),
+        (live, NOON - 2 * hour, 10),
+        (live, NOON, 3),
+        (live, NOON + 2 * hour, 4),
+    ]
+    events = [
+        LeaseGranted(
+            event_id=new_id(),
+            time=rfc3339(at_ns),
+            v=1,
+            movements=(Movement(holder, f"r{number}", {SHOP: nano}),),
+        )
+        for number, (holder, at_ns, nano) in enumerate(told)
+    ]
+    await house.projection.add(
+        [
+            record(seq, event, at_ns // 1000)
+            for seq, (event, (_, at_ns, _)) in enumerate(zip(events, told, strict=True), 1)
+        ]
+    )
+    began = await begin(house, 4)
+    assert {one.holder: one.free for one in began.book.holders} == {live: {SHOP: 7}}
