@@ -10,11 +10,9 @@ from contextvars import ContextVar
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from urllib.request import getproxies_environment, proxy_bypass
-from weakref import WeakSet
 
 import aiohttp
 from aiohttp import ClientTimeout, hdrs
-from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 from yarl import URL
@@ -30,20 +28,18 @@ from workers.reply import Reply, Watch
 _LARGE_BODY = MEGABYTE // 4
 _KEEP_ALIVE = 55.0
 _DNS_TTL = 30
-_STALE_WITHIN = 1.0
 
 
 class _Trip:
-    """What one request has been through: when it went out, and whether on a used connection.
+    """What one request has been through: when it went out.
 
     From then on `head` runs, if the time for the head of the answer counts from there.
     """
 
-    __slots__ = ("head", "head_within", "reused", "sent")
+    __slots__ = ("head", "head_within", "sent")
 
     def __init__(self) -> None:
         self.sent: float | None = None
-        self.reused = False
         self.head: asyncio.Timeout | None = None
         self.head_within = 0.0
 
@@ -61,7 +57,6 @@ class _Connector(aiohttp.TCPConnector):
             ssl=context, limit=limit, keepalive_timeout=_KEEP_ALIVE, ttl_dns_cache=_DNS_TTL
         )
         self._clock = clock
-        self._used: WeakSet[ResponseHandler] = WeakSet()
 
     async def connect(
         self,
@@ -70,13 +65,8 @@ class _Connector(aiohttp.TCPConnector):
         timeout: ClientTimeout,
     ) -> Connection:
         connection = await super().connect(req, traces, timeout)
-        protocol = connection.protocol
-        assert protocol is not None
         trip = _trip.get()
         trip.sent = self._clock.monotonic()
-        trip.reused = protocol in self._used
-        if not trip.reused:
-            self._used.add(protocol)
         if trip.head is not None:
             trip.head.reschedule(asyncio.get_running_loop().time() + trip.head_within)
         return connection
@@ -174,11 +164,9 @@ class Http:
             return failures.timed_out("did not begin its answer")
         if isinstance(error, aiohttp.ClientResponseError):
             return failures.broken("did not answer in valid HTTP")
-        gone = isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError)
-        waited = self._clock.monotonic() - trip.sent
-        stale = gone and trip.reused and waited < _STALE_WITHIN
-        what = "closed the connection before it answered"
-        return failures.broken(what, reached=not stale, network=True)
+        # Also on a kept connection: whether the server read the request before it closed, or had
+        # closed already, cannot be told apart.
+        return failures.broken("closed the connection before it answered", network=True)
 
 
 @lru_cache(maxsize=1024)

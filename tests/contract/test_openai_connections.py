@@ -50,14 +50,15 @@ async def test_a_connection_whose_end_does_not_come_after_done_is_closed(
     await upstream.requests[0].gone.wait()
 
 
-async def test_a_connection_that_the_server_just_closed_was_not_reached(
+async def test_a_kept_connection_that_the_server_closes_may_have_carried_the_request(
     provider: Provider, upstream: Upstream
 ) -> None:
     upstream.script(json_reply(chat_answer()), Reply(before=(CUT,)), json_reply(chat_answer()))
     await provider.complete(ask_of())
     failure = await outcome(provider, ask_of())
-    assert upstream.connections == 1
-    assert failure.retryable and not failure.reached
+    assert upstream.connections == 1 and len(upstream.requests) == 2
+    assert failure.retryable and failure.network
+    assert failure.reached and not failure.cost_known
     assert (await provider.complete(ask_of())).finish_reason == "stop"
 
 
