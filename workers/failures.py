@@ -141,9 +141,9 @@ class Failures:
         if status in (401, 403):
             return self._unauthorized(said)
         if status == 408:
-            slow = self.timed_out("did not read the request")
-            slow.blame = ""
-            return slow
+            message = f"{self.provider} did not read the request in time"
+            message += f": {said}" if said else ". Try again."
+            return self._failed(504, message, "timeout", True, True, wait)
         message = f"{self.provider} failed with status {status}" + (f": {said}" if said else ".")
         retryable = status >= 500 or status in _WORTH_A_RETRY
         blame: Blame = "target" if status >= 500 else ""

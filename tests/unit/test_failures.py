@@ -203,6 +203,13 @@ def test_statuses_outside_the_table_are_provider_errors(
     assert failure.falls_back
 
 
+def test_a_request_that_was_not_read_in_time_is_free_and_says_when_to_come_back() -> None:
+    body = b'{"error": {"message": "Too slow for us."}}'
+    failure = Failures("acme", (), NOON).refused(408, CIMultiDict({"Retry-After": "3"}), body)
+    assert failure.info.message == "acme did not read the request in time: Too slow for us."
+    assert (failure.retry_after, failure.cost_known, failure.blame) == (3, True, "")
+
+
 def test_a_delay_in_the_body_counts_where_no_header_tells_one() -> None:
     failures = Failures("acme", (), NOON)
     body = b'{"error": {"code": 429, "message": "Slow.", "details": [{"retryDelay": "7s"}]}}'
