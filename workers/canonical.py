@@ -80,6 +80,7 @@ class _EmbeddingUsage(msgspec.Struct):
 
 
 _NO_QUIRKS = Quirks()
+_MOST_EARLY = 16
 # Why an answer ended, in other words than OpenAI's: Together's (docs.together.ai), Mistral's
 # (docs.mistral.ai), and those of huggingface.co/docs/text-generation-inference.
 _REASONS = {
@@ -149,7 +150,8 @@ class ChunkFolder:
     """The OpenAI-shaped chunks of one stream on their way to the client.
 
     Each is made canonical. The one with `finish_reason` is held back until another follows or the
-    stream ends; usage is taken out to travel separately.
+    stream ends, and what comes before the first choice until that comes: it says nothing yet, so
+    the stream may still be begun anew. Usage is taken out to travel separately.
     """
 
     def __init__(self, ask: Ask, failures: Failures) -> None:
@@ -157,6 +159,7 @@ class ChunkFolder:
         self._identity = _identity(ask, failures.provider)
         self._failures = failures
         self._held = b""
+        self._early: list[bytes] = []
         self._usage: Raw | None = None
         self._tier: Raw | None = None
         self._finish_reason = ""
@@ -203,6 +206,12 @@ class ChunkFolder:
                 if not self._finish_reason or choice.index == 0:
                     self._finish_reason = choice.finish_reason
         chunk.update(self._identity)
+        if not self._begun and len(self._early) < _MOST_EARLY:
+            self._early.append(_encode(chunk))
+            return
+        if self._early:
+            self.outgoing.parts += self._early
+            self._early.clear()
         if self._held:
             self.outgoing.parts.append(self._held)
             self._held = b""

@@ -11,6 +11,7 @@ from tests.contract.provider_contract import (
     read,
 )
 from tests.upstream import (
+    CUT,
     DONE,
     Upstream,
     chat_answer,
@@ -48,6 +49,20 @@ async def test_events_of_one_read_leave_together(provider: Provider, upstream: U
     gate.set()
     rest = [piece async for piece in pieces]
     assert [type(piece) for piece in rest] == [Deltas, StreamEnd]
+
+
+async def test_a_chunk_without_choices_waits_for_one_and_does_not_begin_the_answer(
+    provider: Provider, upstream: Upstream
+) -> None:
+    early = event(chat_chunk({}, choices=[], first="filter"))
+    upstream.script(event_stream(early, CUT))
+    told = await read(provider, ask_of(stream=True))
+    assert told.chunks == [] and told.failure is not None
+    assert told.failure.retryable
+    upstream.script(event_stream(early, event(chat_chunk("Hi", finish_reason="stop")), DONE))
+    told = await read(provider, ask_of(stream=True))
+    assert told.end is not None and told.text() == "Hi"
+    assert [chunk.get("first") for chunk in told.chunks] == ["filter", None]
 
 
 async def test_a_chunk_after_the_finish_releases_what_was_held(
