@@ -140,6 +140,7 @@ def test_projects_and_budgets_are_tables(server: Server) -> None:
         "------------------  ------------  ----  --------  -------------",
         "project:shop:month  $100 a month  hard  80 %",
         "global:day          $0.1 a day    soft  80 %      configuration",
+        "(what is spent is not known now: the governor does not answer)",
         "(2 budgets; ledger sequence 7)",
     ]
     assert server.asked[1].query == {"scope": "project", "id": "shop"}
