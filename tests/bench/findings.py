@@ -5,6 +5,7 @@ from typing import Literal
 
 import msgspec
 
+from tests.bench.adapters import BASE, Adapter
 from tests.bench.admission import Admission
 from tests.bench.budgets import Decisions
 from tests.bench.keys import Keys
@@ -46,6 +47,7 @@ class Findings(msgspec.Struct):
     starts: list[float] = msgspec.field(default_factory=list[float])
     idle: Idle | None = None
     soak: list[Sample] = msgspec.field(default_factory=list[Sample])
+    adapters: list[Adapter] = msgspec.field(default_factory=list[Adapter])
     keys: Keys | None = None
     admission: Admission | None = None
     budgets: list[Decisions] = msgspec.field(default_factory=list[Decisions])
@@ -110,12 +112,37 @@ def figures(found: Findings) -> list[Figure]:
         _figure("idle memory of ingress + worker", "MB", 150, 110, [_idle_memory(found)]),
         _figure("memory growth over the soak", "%", 5, 2, [growth(found)]),
         _figure("start to first answer", "s", 5, 3, found.starts),
+        *_of_adapters(found.adapters),
         *_of_keys(found.keys),
         *_of_admission(found.admission),
         *[figure for decisions in found.budgets for figure in _of_budgets(decisions)],
         *[figure for admitted in found.rates for figure in _of_rates(admitted)],
         _figure("replies wrong, lost or reordered", "", 0, 0, [_faults(found)]),
     ]  # fmt: skip
+
+
+def _of_adapters(found: list[Adapter]) -> list[Figure]:
+    """What each adapter costs more than the openai one in the same round."""
+    base = next((one for one in found if one.name == BASE), None)
+    if base is None:
+        return []
+    return [
+        figure
+        for one in found
+        if one is not base
+        for figure in (
+            _figure(f"{one.name} over {BASE}: CPU of a call", "µs", 60, 30,
+                    _more_us(one.text_ns, base.text_ns)),
+            _figure(f"{one.name} over {BASE}: CPU of a call with tools", "µs", 60, 30,
+                    _more_us(one.tools_ns, base.tools_ns)),
+            _figure(f"{one.name} over {BASE}: CPU of a chunk", "µs", 10, 5,
+                    _more_us(one.chunk_ns, base.chunk_ns)),
+        )
+    ]  # fmt: skip
+
+
+def _more_us(these: list[float], those: list[float]) -> list[float]:
+    return [(one - other) / 1e3 for one, other in zip(these, those, strict=True)]
 
 
 def _of_keys(keys: Keys | None) -> list[Figure]:

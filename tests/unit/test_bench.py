@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.bench import meter, services, upstream, wire
+from tests.bench import adapters, meter, services, upstream, wire
+from tests.bench.adapters import Adapter
 from tests.bench.admission import Admission
 from tests.bench.budgets import Decisions
 from tests.bench.client import Generator
@@ -353,3 +354,21 @@ def test_of_rates_more_than_the_limit_and_its_burst_is_missed() -> None:
     found.rates = [Admitted(EVEN, 1_900.0, 2_201, None, 0)]
     verdicts = [one.verdict for one in figures(found) if "one limit" in one.name]
     assert verdicts == ["MISSED", "MISSED"]
+
+
+def test_an_adapter_is_judged_by_what_it_adds_to_the_openai_one_of_the_same_round() -> None:
+    base = Adapter("openai", [9_000, 99_000, 9_000], [10_000] * 3, [5_000] * 3)
+    slow = Adapter("slow", [29_000, 119_000, 29_000], [71_000] * 3, [14_000] * 3)
+    found = Findings("nexus", {}, adapters=[base, slow])
+    text, tools, chunk = (one for one in figures(found) if one.name.startswith("slow over openai"))
+    assert (text.measured, text.low, text.high, text.verdict) == (20, 20, 20, "stretch")
+    assert (tools.measured, tools.verdict) == (61, "MISSED")
+    assert (chunk.measured, chunk.verdict) == (9, "met")
+    assert not any(one.name.startswith("openai over") for one in figures(found))
+
+
+def test_every_adapter_is_measured_by_bytes_of_its_own_stage() -> None:
+    found = adapters.measure(1)
+    assert next(one.name for one in found) == adapters.BASE
+    assert {one.name for one in found} >= {"azure", "anthropic", "gemini", "cohere", "bedrock"}
+    assert all(time > 0 for one in found for time in (*one.text_ns, *one.tools_ns, *one.chunk_ns))
