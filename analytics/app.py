@@ -23,6 +23,7 @@ from analytics.projector import Projector
 from analytics.questions import QUESTIONS, answer
 from analytics.sql_run import USER_SQL, UserSql
 from analytics.store import READING, WRITING, Database, Store, StoreFailed
+from analytics.target_news import TargetNews
 from analytics.totals import totals
 from ledger.access.configured import configured
 from ledger.broker import broker
@@ -230,7 +231,16 @@ class Role:
         await self._opening
         self._projector = Projector(self._projection, connection, subjects.inbox(_NAME))
         self._on_ready()
-        await self._projector.run()
+        news = asyncio.create_task(TargetNews(connection, self._targets, self._as_of).run())
+        try:
+            await self._projector.run()
+        finally:
+            news.cancel()
+
+    async def _targets(self) -> msgspec.Struct:
+        """How targets fare, exactly as of the sequence that it says. Raises StoreFailed."""
+        async with self._projection.at_rest:
+            return await self.ask("targets", Ask(msgspec.Raw(b"{}")))
 
 
 def _broker(bus: BusConfig, role: Role, on_fatal: Callable[[str], None]) -> NatsBroker:

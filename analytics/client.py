@@ -6,6 +6,7 @@ import msgspec
 
 from analytics.accounts import ExplainParams, Explanation, Totals, TotalsParams
 from analytics.asks import Answer, Ask, Scope, SqlParams, SqlResult, refusal
+from analytics.questions.targets import TargetsParams, TargetsReport
 from analytics.questions.usage import UsageParams, UsageReport
 from ledger.connection import Connection, Disconnected, NoResponders, RequestTimeout
 from schemas import subjects
@@ -17,6 +18,7 @@ _USAGE_SECONDS = 10.0
 _SQL_SECONDS = 20.0
 _TOTALS_SECONDS = 60.0
 _EXPLAIN_SECONDS = 30.0
+_TARGETS_SECONDS = 5.0
 _RETRY_SECONDS = 2.0
 
 _decode_answer = msgspec.json.Decoder(Answer).decode
@@ -47,6 +49,10 @@ class Analytics:
     async def explain(self, params: ExplainParams) -> Explanation:
         """The numbers that the admission of a call used; for administrators."""
         return await self._ask("explain", params, None, Explanation, _EXPLAIN_SECONDS)
+
+    async def targets(self, params: TargetsParams) -> TargetsReport:
+        """How targets fared lately; for the gateway itself and administrators."""
+        return await self._ask("targets", params, None, TargetsReport, _TARGETS_SECONDS)
 
     async def _ask(
         self,

@@ -61,6 +61,7 @@ _INGRESS = Permissions(
         subjects.RESP_SUBJECTS,
         subjects.LIVE_EVENTS,
         subjects.GOVERNOR_RECALL,
+        subjects.TARGETS,
     ),
 )
 
@@ -124,6 +125,7 @@ _ANALYTICS = Permissions(
         api("CONSUMER.RESET", LEDGER, subjects.PROJECTOR),
         api("CONSUMER.MSG.NEXT", LEDGER, subjects.PROJECTOR),
         subjects.acks(LEDGER, subjects.PROJECTOR),
+        subjects.TARGETS,
         *_reads(LEDGER),
     ),
     subscribe=(

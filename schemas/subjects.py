@@ -46,6 +46,8 @@ GOVERNOR_HOLD = "governor.hold"
 GOVERNOR_RESET = "governor.reset"
 GOVERNOR_BUDGETS = "governor.budgets"
 QUESTIONS = "ask.*"
+# How targets fare, for every ingress.
+TARGETS = "analytics.targets"
 OPENING = "ask.opening"
 INBOXES = "_INBOX"
 

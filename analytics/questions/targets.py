@@ -10,7 +10,7 @@ from schemas.errors import InvalidRequest
 # What happened counts half as much after so many seconds.
 HALF_LIFE = 120
 # So many targets are told of at most, those with the most calls.
-MOST_TARGETS = 512
+MOST_TARGETS = 256
 
 _LONGEST = 1440
 
@@ -64,19 +64,24 @@ def bind(params: TargetsParams, now_ns: int) -> dict[str, Any]:
 
 def shape(bound: dict[str, Any], rows: Sequence[Sequence[Any]], as_of_seq: int) -> TargetsReport:
     """Rows in the order of the fields of TargetFigures."""
-    return TargetsReport(tuple(_figures(*row) for row in rows), as_of_seq)
+    return TargetsReport(tuple(_figures(row) for row in rows), as_of_seq)
 
 
-def _figures(provider: str, engine: str, *figures: Any) -> TargetFigures:
-    *counts, first_byte, total = figures
+def _figures(row: Sequence[Any]) -> TargetFigures:
+    provider, engine, *counts, first_byte, total = row
+    attempts, rate_limits, timeouts, denials, failures = map(_short, counts)
     return TargetFigures(
-        provider, engine, *map(_short, counts), first_byte=_shorts(first_byte), total=_shorts(total)
+        provider=provider,
+        engine=engine,
+        attempts=attempts,
+        rate_limits=rate_limits,
+        timeouts=timeouts,
+        denials=denials,
+        failures=failures,
+        first_byte={bucket: _short(count) for bucket, count in first_byte.items()},
+        total={bucket: _short(count) for bucket, count in total.items()},
     )
 
 
-def _shorts(counts: dict[int, float]) -> dict[int, float]:
-    return {bucket: _short(count) for bucket, count in counts.items()}
-
-
 def _short(count: float) -> float:
-    return round(count, 6)
+    return float(f"{count:.4g}")

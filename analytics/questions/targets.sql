@@ -10,7 +10,8 @@ select
     sumMap(mapApply((bucket, count) -> (bucket, count * weight), total))
 from
 (
-    select *, exp2(-greatest({now:Int64} - toUnixTimestamp(minute), 0) / {half_life:Int64}) as weight
+    -- As if all of a minute had happened in its middle.
+    select *, exp2(-greatest({now:Int64} - 30 - toUnixTimestamp(minute), 0) / {half_life:Int64}) as weight
     from target_stats final
     where minute >= toDateTime({since:Int64}, 'UTC')
 )

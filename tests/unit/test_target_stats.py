@@ -35,7 +35,7 @@ from tests.sample_events import (
 from tests.warehouse import Warehouse, config_for, new_id, record, warehouse
 
 MINUTE = 60 * SECOND
-NOW = NOON - NOON % MINUTE
+NOW = NOON - NOON % MINUTE + MINUTE // 2
 AS_OF = 7
 TIMED: dict[str, Any] = {"latency_ms": 900.0, "ttfb_ms": 500.0, "network_ms": 100.0}
 
@@ -203,7 +203,7 @@ async def _projected(house: Warehouse) -> dict[tuple[str, str], Counter[str]]:
     found = {}
     for provider, engine, *counts, first_byte, total in rows:
         names = ("attempts", "rate_limits", "timeouts", "denials", "failures")
-        whole = Counter(dict(zip(names, counts, strict=True)))
+        whole: Counter[str] = Counter(dict(zip(names, counts, strict=True)))
         whole.update({f"f{key}": count for key, count in first_byte.items()})
         whole.update({f"t{key}": count for key, count in total.items()})
         if +whole:
