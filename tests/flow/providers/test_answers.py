@@ -177,3 +177,32 @@ def test_a_system_message_and_images_of_a_conversation_arrive(
     texts = json.dumps(body, ensure_ascii=False)
     assert all(text in texts for text in ("Be brief.", "What is it?", "An image.", "Of what?"))
     assert PIXEL in texts
+
+
+@every
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_an_answer_keeps_the_schema_that_was_asked_for(
+    llmock: LLMock, client: OpenAI, dialect: Dialect, stream: bool
+) -> None:
+    """llmock reads each dialect's own form of a schema, and answers by it."""
+    llmock.script({"type": "delay", "seconds": 0})
+    schema = {
+        "type": "object",
+        "properties": {
+            "city": {"type": "string", "enum": ["Reykjavik"]},
+            "degrees": {"type": "array", "items": {"type": "integer"}},
+        },
+        "required": ["city", "degrees"],
+        "additionalProperties": False,
+    }
+    wanted = {"name": "weather", "schema": schema, "strict": True}
+    form = {"type": "json_schema", "json_schema": wanted}
+    answer = ask(client, dialect, stream=stream, response_format=form)
+    text = put_together(list(answer))["text"] if stream else answer.choices[0].message.content
+    if dialect.provider == "anthropic":
+        # llmock reads the form of the time before `output_config`.
+        (body,) = arrived(llmock)
+        assert body["output_config"]["format"]["schema"]["required"] == schema["required"]
+        return
+    said = json.loads(text)
+    assert said["city"] == "Reykjavik" and isinstance(said["degrees"], list)
