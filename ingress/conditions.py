@@ -6,7 +6,8 @@ from typing import NamedTuple, Protocol
 
 class Condition(NamedTuple):
     """One target now. Milliseconds and shares are of the recent past, None while nothing is known;
-    `running` are the calls of this ingress that have not ended there."""
+    `running` are the calls of this ingress that have not ended there, `peak_ms` is how long its own
+    calls took there last."""
 
     broken: bool = False
     first_byte_ms: float | None = None
@@ -14,6 +15,7 @@ class Condition(NamedTuple):
     total_p95_ms: float | None = None
     error_rate: float | None = None
     running: int = 0
+    peak_ms: float | None = None
 
 
 UNKNOWN = Condition()
