@@ -18,6 +18,7 @@ from genai_prices import types as source
 
 import schemas
 from schemas.money import nano_from_usd
+from schemas.prices import PriceBook
 from schemas.usage import Price, Rates, Tier, Variant, tier_named
 
 # By name, because a type checker takes two minutes to read the literal which that module is.
@@ -259,8 +260,10 @@ def packaged(made: str) -> str:
 
 
 def main() -> None:
-    made = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    text = packaged(made)
+    if packaged(PriceBook.load().made) == TARGET.read_text(encoding="utf-8"):
+        print(f"{TARGET.name}: the prices of the installed package, as before")
+        return
+    text = packaged(datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
     TARGET.write_text(text, encoding="utf-8")
     models = sum(len(provider.models) for provider in providers)
     print(f"{TARGET.name}: {len(providers)} providers, {models} models, {len(text)} characters")
