@@ -18,8 +18,6 @@ LATER = (
     "HMAC_SECRET",
     "ENABLE_METRICS",
     "ENABLE_LOGGING",
-    "GATEWAY_CIRCUIT_BREAKER_MAX_FAILURES",
-    "GATEWAY_CIRCUIT_BREAKER_RESET_SECONDS",
     "GATEWAY_ROUTE_POLICIES",
 )
 
@@ -90,6 +88,8 @@ VARIABLES = (
     Variable("ADMIN_TOKEN", ("admin_token",), str),
     Variable("GATEWAY_API_KEYS", ("api_keys",), items),
     Variable("GATEWAY_REQUEST_TIMEOUT_SECONDS", ("attempt_timeout",), number),
+    Variable("GATEWAY_CIRCUIT_BREAKER_MAX_FAILURES", ("breaker", "max_failures"), whole),
+    Variable("GATEWAY_CIRCUIT_BREAKER_RESET_SECONDS", ("breaker", "reset_seconds"), number),
     Variable("GATEWAY_RATE_LIMIT_PER_MINUTE", ("limits", "requests_per_minute"), whole),
     Variable("GATEWAY_DEFAULT_UPSTREAM", ("default_provider",), str),
     Variable("GATEWAY_JWT_SECRET", ("jwt", "secret"), str),

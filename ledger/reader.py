@@ -37,8 +37,9 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 class _BatchGet(msgspec.Struct, omit_defaults=True):
-    seq: int
     next_by_subj: str
+    seq: int = 0
+    start_time: str = ""
     batch: int = 0
     max_bytes: int = 0
 
@@ -57,11 +58,13 @@ async def read_subject(
     subject: str,
     *,
     from_seq: int = 1,
+    since: str = "",
     limit: int = 0,
     limit_bytes: int = 0,
     timeout: float = 2.0,
 ) -> list[Stored]:
-    """All stored messages whose subject matches (wildcards work), in order, from a sequence on.
+    """All stored messages whose subject matches (wildcards work), in order, from a sequence on, or
+    those that were stored `since` a time (RFC 3339).
 
     `limit` > 0 bounds how many; `limit_bytes` > 0 ends the reading once there are so many
     bytes of them, or up to 4 MiB more. Only the ledger, whose sequences all count, gives out what
@@ -71,20 +74,26 @@ async def read_subject(
     size = 0
     while True:
         wanted = min(_BATCH, limit - len(found)) if limit else _BATCH
-        batch, more = await _read_batch(connection, stream, subject, from_seq, wanted, timeout)
+        request = _BatchGet(
+            next_by_subj=subject,
+            seq=0 if since else from_seq,
+            start_time=since,
+            batch=wanted,
+            max_bytes=_BATCH_BYTES,
+        )
+        batch, more = await _read_batch(connection, stream, request, timeout)
         found += batch if stream == subjects.LEDGER else filter(_is_genuine, batch)
         if not more or not batch or (limit and len(found) >= limit):
             return found
         size += sum(len(record.data) for record in batch)
         if limit_bytes and size >= limit_bytes:
             return found
-        from_seq = batch[-1].seq + 1
+        from_seq, since = batch[-1].seq + 1, ""
 
 
 async def _read_batch(
-    connection: Connection, stream: str, subject: str, from_seq: int, batch: int, timeout: float
+    connection: Connection, stream: str, request: _BatchGet, timeout: float
 ) -> tuple[list[Stored], bool]:
-    request = _BatchGet(seq=from_seq, next_by_subj=subject, batch=batch, max_bytes=_BATCH_BYTES)
     found: list[Stored] = []
     ended: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 

@@ -180,6 +180,15 @@ class RouterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     load_balancing_enabled: bool = True
 
 
+class BreakerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When a target is left alone: after `max_failures` calls in a row that it failed (0: never),
+    for `reset_seconds` at first, twice as long each further time, up to `longest_reset_seconds`."""
+
+    max_failures: Whole = 5
+    reset_seconds: Seconds = 30.0
+    longest_reset_seconds: Seconds = 300.0
+
+
 class PricingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is charged on top of the providers' own prices, and whether a model without a known
     price may be called by those who have a hard budget.
@@ -282,6 +291,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     attempt_timeout: Seconds | None = None
     budget: BudgetConfig = BudgetConfig()
     router: RouterConfig = RouterConfig()
+    breaker: BreakerConfig = BreakerConfig()
     pricing: PricingConfig = PricingConfig()
     target_url: str = ""
 

@@ -14,12 +14,14 @@ class TargetState(Event, frozen=True, tag="provider.state"):
     an open circuit when one call may probe the target, of a half open one by when the probe that
     this event has begun must have told its end, else another may begin; empty when closed. `opened`
     counts how often it has opened since it was last closed, and `failures` those in a row that
-    opened it. `follows` is the `event_id` of the state before it, empty for the first one.
+    opened it; `reason` and `code` are of the last of them. `follows` is the `event_id` of the state
+    before it, empty for the first one.
     """
 
     engine: str = ""
     state: Circuit = "closed"
     reason: str = ""
+    code: str = ""
     failures: int = 0
     opened: int = 0
     until: str = ""

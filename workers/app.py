@@ -24,9 +24,11 @@ from ledger.connection import (
 from ledger.publisher import Publisher
 from ledger.secret import ServerSecret
 from ledger.streams import ensure, lane_slots
+from ledger.target_states import StateFeed, TargetStates
 from schemas import subjects
 from schemas.config import Config
 from schemas.ids import Clock
+from workers.circuits import Circuits
 from workers.client_keys import ClientKeys
 from workers.http import Http
 from workers.providers import make
@@ -38,6 +40,7 @@ log = logging.getLogger("nexus.worker")
 
 _HAND_BACK = 2.0
 _CHECK_EVERY = 1.0
+_STATES_WITHIN = 2.0
 
 
 class Pools:
@@ -133,20 +136,27 @@ def create_worker(
                 providers[name] = make(name, provider, http, clock)
                 closing.push_async_callback(providers[name].close)
             keys = ClientKeys(ServerSecret(config.secret), config.providers)
-            runner = Runner(connection, publisher, providers, keys, config.queue, clock)
+            states = TargetStates()
+            feed = StateFeed(connection, states, clock)
+            circuits = Circuits(connection, publisher, config.breaker, states, clock)
+            runner = Runner(connection, publisher, providers, keys, circuits, config.queue, clock)
             connection.subscribe(
                 subjects.CANCELS, lambda message: runner.cancel(message.subject.partition(".")[2])
             )
             connection.subscribe(subjects.RUNNING, lambda m: _answer_running(connection, runner, m))
             beats = Beats(connection, "worker", clock, lambda: len(runner.calls))
             work = Pools(connection, runner, served)
-            work.start()
             async with asyncio.TaskGroup() as background:
                 tasks = [
+                    background.create_task(feed.run()),
                     background.create_task(runner.calls.beat()),
                     background.create_task(work.watch()),
                     background.create_task(beats.run()),
                 ]
+                # A call must not go where all others no longer go.
+                if not await feed.wait_loaded(_STATES_WITHIN):
+                    log.warning("states of the targets not known yet")
+                work.start()
                 try:
                     yield
                 finally:

@@ -1,5 +1,7 @@
 """Why a call ends badly through no fault of its provider, as the client is told."""
 
+from math import ceil
+
 from ledger.blobs import BlobGone
 from ledger.publisher import Refused
 from schemas.call import Target
@@ -77,6 +79,20 @@ def unknown_provider(target: Target) -> ErrorInfo:
         code="provider_unknown",
         message=f"This worker has no provider '{target.provider}' configured.",
         provider=target.provider,
+    )
+
+
+def target_unavailable(target: Target, why: str, seconds: float) -> ErrorInfo:
+    return ErrorInfo(
+        status=503,
+        type="server_error",
+        code="target_unavailable",
+        message=(
+            f"'{target.provider}' failed so often that it is left alone for now, and this call has"
+            f" no other target. Try again in {max(1, ceil(seconds))} s. What was wrong: {why}"
+        ),
+        provider=target.provider,
+        retry_after=seconds,
     )
 
 

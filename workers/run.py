@@ -2,14 +2,14 @@
 
     receive → (taken over?) → attempt → frames … → Finish | Failure → terminal event → ack
 
-How the end goes out is told in `workers/endings.py`, what a job means that another worker had
-before in `workers/redelivery.py`.
+What an attempt does is told in `workers/attempts.py`, when a target is passed over in
+`workers/circuits.py`, how the end goes out in `workers/endings.py`, what a job means that another
+worker had before in `workers/redelivery.py`.
 """
 
 import asyncio
 import logging
 import random
-from contextlib import aclosing
 
 import msgspec
 
@@ -18,13 +18,14 @@ from ledger.connection import Connection
 from ledger.log import Ledger
 from ledger.publisher import Publisher, Refused, Unresolved
 from ledger.reader import Unreadable
-from schemas import subjects
-from schemas.call import Call, decode_call
+from schemas.call import decode_call
 from schemas.config import QueueConfig
 from schemas.errors import ErrorInfo
-from schemas.frames import End, Failure, Finish, Timings, encode_parts
+from schemas.frames import End, Failure, Timings
 from schemas.ids import Clock
 from schemas.usage import Cost, Usage
+from workers.attempts import Attempts, LostOwnership
+from workers.breakers import Passage
 from workers.causes import (
     ADMISSION_EXPIRED,
     BUG,
@@ -33,14 +34,15 @@ from workers.causes import (
     STOPPING,
     body_gone,
     queue_full,
-    unknown_provider,
+    target_unavailable,
 )
+from workers.circuits import Circuits, Visit
 from workers.client_keys import ClientKeys, KeyUnusable
 from workers.costs import cost_at
 from workers.endings import Endings
 from workers.holding import HoldRefused, Holds, charges_budgets
 from workers.moving import hand_back, move
-from workers.providers.base import Ask, AttemptFailed, Provider, StreamEnd, estimate_usage
+from workers.providers.base import AttemptFailed, Provider, estimate_usage
 from workers.puller import Job
 from workers.recording import Recorder
 from workers.redelivery import LOOK_AGAIN, Takeover, expired
@@ -48,17 +50,6 @@ from workers.retry import MAX_TRIES_OF_NETWORK, backoff, fits, tries
 from workers.running import Running, RunningCalls
 
 log = logging.getLogger("nexus.worker")
-
-
-class LostOwnership(Exception):
-    """Too long since the queue last heard of us: the job may be another worker's by now.
-
-    `asked` when a provider is at work for us, whose bill has to be recorded.
-    """
-
-    def __init__(self, *, asked: bool) -> None:
-        super().__init__("the job may be another worker's")
-        self.asked = asked
 
 
 class Runner:
@@ -70,6 +61,7 @@ class Runner:
         publisher: Publisher,
         providers: dict[str, Provider],
         keys: ClientKeys,
+        circuits: Circuits,
         queue: QueueConfig,
         clock: Clock,
     ) -> None:
@@ -77,14 +69,16 @@ class Runner:
         self._publisher = publisher
         ledger = Ledger(publisher, "worker")
         self._blobs = Blobs(connection, publisher)
-        self._providers = providers
-        self._keys = keys
+        self._circuits = circuits
         self._queue = queue
         self._clock = clock
         self.calls = RunningCalls(connection, queue, clock)
         self._endings = Endings(connection, publisher, ledger, self.calls, clock)
         self._recorder = Recorder(ledger, clock)
         self._holds = Holds(connection, ledger, clock)
+        self._attempts = Attempts(
+            connection, self._blobs, providers, keys, self.calls, self._recorder, clock
+        )
         self._takeover = Takeover(
             connection, publisher, ledger, self._recorder, clock, self._endings.end
         )
@@ -190,30 +184,47 @@ class Runner:
             return self._failure(running, BUG, cost_known=False)
 
     async def _follow_plan(self, running: Running) -> End | None:
-        """Tries the targets in order, each a few times, until one ends the call."""
-        for at in range(running.call.at, len(running.call.plan)):
-            if running.call.plan[at].pool != running.call.target.pool:
-                return await self._move(running, at)
-            end = await self._try_target(running, at)
-            if end is not None:
-                return end
-        raise AssertionError("the last target of a plan always gives an end")
+        """Tries the targets in order, each a few times, until one ends the call; those that are
+        left alone now are passed over."""
+        plan = running.call.plan
+        shut: list[tuple[int, Passage]] = []
+        for at in range(running.call.at, len(plan)):
+            passage = self._circuits.passage(running.call, plan[at])
+            if not passage.seconds:
+                if plan[at].pool != running.call.target.pool:
+                    return await self._move(running, at)
+                visit = await self._circuits.enter(running.call, plan[at])
+                if isinstance(visit, Visit):
+                    with visit:
+                        end = await self._try_target(running, at, visit)
+                    if end is not None:
+                        return end
+                    continue
+                passage = visit
+            shut.append((at, passage))
+        at, passage = min(shut, key=lambda one: one[1].seconds)
+        running.next_attempt(at, counted=False)
+        unavailable = target_unavailable(plan[at], passage.reason, passage.seconds)
+        return self._failure(running, unavailable)
 
-    async def _try_target(self, running: Running, at: int) -> End | None:
-        """An end, good or bad; None when the next target of the plan may do better."""
-        is_last = at == len(running.call.plan) - 1
+    async def _try_target(self, running: Running, at: int, visit: Visit) -> End | None:
+        """An end, good or bad; None when a further target of the plan may do better."""
         for attempt in range(1, MAX_TRIES_OF_NETWORK + 1):
             if not self.calls.owns(running):
                 raise LostOwnership(asked=False)
             await self._hold(running, at)
             running.next_attempt(at)
+            began = self._clock.monotonic()
             try:
-                return await self._attempt(running)
+                end = await self._attempts.make(running, visit)
             except AttemptFailed as failed:
                 wait = backoff(attempt, failed.retry_after, random.random())
-                left = tries(network=failed.network) - attempt
+                left = 0 if visit.is_probe else tries(network=failed.network) - attempt
                 again = failed.retryable and left > 0 and self._fits(running, wait)
-                if running.index or not (again or (failed.falls_back and not is_last)):
+                visit.failed(failed, again=again)
+                again = again and not self._shut(running, at)
+                goes_on = again or (failed.falls_back and self._has_onward(running, at))
+                if running.index or not goes_on:
                     return self._failure(running, failed.info, cost_known=failed.cost_known)
                 await self._recorder.failed(running, failed)
                 may_have_cost = not failed.cost_known and charges_budgets(running.call)
@@ -221,7 +232,31 @@ class Runner:
                 if not again:
                     break
                 await asyncio.sleep(wait)
+            except asyncio.CancelledError:
+                if self._ran_out(running, began):
+                    visit.ran_out()
+                raise
+            else:
+                visit.answered()
+                return end
         return None
+
+    def _shut(self, running: Running, at: int) -> bool:
+        return self._circuits.passage(running.call, running.call.plan[at]).seconds > 0
+
+    def _has_onward(self, running: Running, at: int) -> bool:
+        """Whether a target behind this one may be asked now."""
+        return any(not self._shut(running, next) for next in range(at + 1, len(running.call.plan)))
+
+    def _ran_out(self, running: Running, began: float) -> bool:
+        """Whether an attempt that was cut short is one that its target let hang."""
+        waited = self._clock.monotonic() - began
+        return (
+            not running.cancelled
+            and not running.index
+            and self._clock.now_ns() >= running.call.deadline_ns
+            and waited >= running.call.target.timeouts.first_byte
+        )
 
     async def _hold(self, running: Running, at: int) -> None:
         """Takes the hold of a further attempt at target `at`, where the last may be used up."""
@@ -236,86 +271,6 @@ class Runner:
 
     def _fits(self, running: Running, wait: float) -> bool:
         return fits(wait, (running.call.deadline_ns - self._clock.now_ns()) / 1e9)
-
-    async def _attempt(self, running: Running) -> Finish:
-        call = running.call
-        provider = self._providers.get(call.target.provider)
-        if provider is None:
-            raise AttemptFailed(unknown_provider(call.target), retryable=False, reached=False)
-        ask = Ask(
-            call_id=call.id,
-            model=call.model,
-            engine=call.target.engine,
-            body=running.body,
-            stream=call.stream,
-            created=call.received_ns // 1_000_000_000,
-            headers=call.headers,
-            timeouts=call.target.timeouts,
-            credential=self._keys.of_target(call),
-        )
-        running.asking = True
-        if call.stream:
-            return await self._stream(running, provider, ask)
-        run = provider.embed if call.operation == "embeddings" else provider.complete
-        answer = await run(ask)
-        timings = self._timings(call, answer.first_byte, answer.sent)
-        return await self._finish(running, answer.usage, answer.finish_reason, answer.body, timings)
-
-    async def _stream(self, running: Running, provider: Provider, ask: Ask) -> Finish:
-        """Relays deltas as they come; what arrived together leaves together."""
-        call = running.call
-        subject = subjects.resp(call.ingress, call.id)
-        timings = Timings(total=0.0)
-        async with aclosing(provider.stream(ask)) as pieces:
-            async for piece in pieces:
-                if isinstance(piece, StreamEnd):
-                    total = self._recorder.since_received(call)
-                    timings = msgspec.structs.replace(timings, total=total)
-                    return await self._finish(
-                        running, piece.usage, piece.finish_reason, piece.last, timings
-                    )
-                if not self.calls.owns(running):
-                    running.text_bytes += piece.text_bytes
-                    raise LostOwnership(asked=True)
-                if timings.first_byte is None:
-                    timings = self._timings(call, piece.first_byte, piece.sent)
-                    self._recorder.streaming(running, timings)
-                if sum(map(len, piece.parts)) > self._blobs.inline_limit:
-                    parts_ref = await self._put(running, encode_parts(piece.parts))
-                    self._connection.publish(subject, running.chunk(piece, parts_ref))
-                elif piece.parts:
-                    self._connection.publish(subject, running.chunk(piece))
-        raise AssertionError("a provider's stream ends with StreamEnd or raises")
-
-    async def _finish(
-        self, running: Running, usage: Usage, finish_reason: str, body: bytes, timings: Timings
-    ) -> Finish:
-        call, reference = running.call, ""
-        if len(body) > self._blobs.inline_limit:
-            reference, body = await self._put(running, body), b""
-        cost, price_id = cost_at(call.target, usage)
-        return Finish(
-            fence=running.fence,
-            index=running.next_index(),
-            event_id=self._clock.new_id(),
-            time_ns=self._clock.now_ns(),
-            provider=call.target.provider,
-            engine=call.target.engine,
-            usage=usage,
-            cost=cost,
-            price_id=price_id,
-            timings=timings,
-            attempts=call.attempts,
-            finish_reason=finish_reason,
-            body=body,
-            body_ref=reference,
-        )
-
-    async def _put(self, running: Running, content: bytes) -> str:
-        """Stores what the next frame cannot hold, apart from what other attempts have stored."""
-        fence = running.fence
-        name = f"{running.call.id}-{fence.job}-{fence.delivery}-{fence.attempt}-{running.index + 1}"
-        return await self._blobs.put(name, content)
 
     def _failure(
         self,
@@ -377,12 +332,3 @@ class Runner:
             running.next_attempt(at, counted=False)
             return self._failure(running, queue_full(running.call.target, refused))
         return None
-
-    def _timings(self, call: Call, first_byte: float, sent: float) -> Timings:
-        total = self._recorder.since_received(call)
-        after_first = (self._clock.monotonic() - first_byte) * 1e3
-        return Timings(
-            total=total,
-            first_byte=round(max(0.0, total - after_first), 3),
-            network=round((first_byte - sent) * 1e3, 3),
-        )

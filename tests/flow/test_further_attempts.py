@@ -14,10 +14,11 @@ from ledger.budgets.messages import Answer, HoldAsk, Shortage
 from ledger.connection import Message
 from ledger.publisher import Publisher
 from ledger.secret import ServerSecret, credential_purpose
+from ledger.target_states import TargetStates
 from ledger.work import submit
 from schemas import subjects
 from schemas.call import Call, Target, Tenant, Timeouts
-from schemas.config import QueueConfig
+from schemas.config import BreakerConfig, QueueConfig
 from schemas.events import (
     AttemptAbandoned,
     AttemptFailed,
@@ -31,6 +32,7 @@ from schemas.usage import Price, Rates
 from tests.cluster import Cluster, Role, until
 from tests.ledger_facts import ends, one_end, outcomes, price
 from tests.upstream import CUT, HANG, Reply, chat_answer, json_reply
+from workers.circuits import Circuits
 from workers.client_keys import ClientKeys
 from workers.puller import Job
 from workers.run import Runner
@@ -145,17 +147,17 @@ async def test_a_call_that_goes_on_in_another_pool_takes_its_hold_there(tmp_path
 
         end = one_end(events, call.id)
         assert isinstance(end, RequestComplete)
-        assert (end.provider, end.attempts) == ("mock", 4)
+        assert (end.provider, end.attempts) == ("mock", 5)
         jobs = [ask.request.split(".")[0] for ask in lender.asked]
-        assert jobs == [jobs[0], jobs[0], jobs[2]]
-        assert jobs[2] != jobs[0]
+        assert jobs == [jobs[0], jobs[0], jobs[0], jobs[3]]
+        assert jobs[3] != jobs[0]
 
 
-@pytest.mark.parametrize(("paid", "holds"), [("up", 0), ("mock", 2)])
+@pytest.mark.parametrize(("paid", "holds"), [("up", 0), ("mock", 3)])
 async def test_what_the_clients_own_key_pays_needs_no_hold(
     tmp_path: Path, paid: str, holds: int
 ) -> None:
-    """Three attempts at the first target come to nothing, the second one ends the call well."""
+    """Four attempts at the first target come to nothing, the second one ends the call well."""
     secret = ServerSecret(("the same secret for all roles",))
     async with worker_of(tmp_path) as (cluster, _):
         cluster.upstream.script(BROKEN)
@@ -346,6 +348,7 @@ async def test_a_job_that_came_when_it_could_not_be_begun_leaves_nothing_unknown
             publisher,
             {},
             ClientKeys(ServerSecret(()), {}),
+            Circuits(cluster.connection, publisher, BreakerConfig(), TargetStates(), CLOCK),
             QueueConfig(ack_wait=30.0, in_progress_every=1.0),
             CLOCK,
         )
