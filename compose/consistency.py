@@ -6,10 +6,11 @@ from ipaddress import ip_address
 from compose.access import configured_secrets, is_configured
 from compose.config_file import ConfigError
 from ingress.own_prices import given_costs
-from ingress.routing import Router
+from ingress.routing import AUTO, Router
 from ledger.budgets.windows import zone_named
 from schemas.catalog import Catalog
-from schemas.config import Config, ModelConfig
+from schemas.config import Config, ModelConfig, RoutePolicy
+from schemas.globs import is_pattern, matches
 
 DEV_KEY = "dev-key"
 LONGEST_MODEL_NAME = 200
@@ -24,14 +25,19 @@ def check(config: Config, providers: Collection[str], catalog: Catalog) -> None:
         raise ConfigError(f"budget_zone: {error}") from error
     for name, model in config.models.items():
         _check_model(name, model, providers)
+    for name, policy in config.routes.items():
+        _check_route(name, policy)
+        for behind in policy.names:
+            _check_known(f"routes.{name}", behind, config, providers, catalog)
     for name, model in config.models.items():
         for fallback in model.fallbacks:
             _check_known(f"models.{name}.fallbacks", fallback, config, providers, catalog)
-        if not model.provider and not model.targets:
+        if not model.provider and not model.targets and name not in config.routes:
             _check_built_in(name, model, providers, catalog)
     _check_costs(config, catalog)
     for task, name in config.defaults.items():
-        _check_known(f"defaults.{task}", name, config, providers, catalog)
+        if name != AUTO and name not in config.routes:
+            _check_known(f"defaults.{task}", name, config, providers, catalog)
     if config.default_provider and config.default_provider not in config.providers:
         known = ", ".join(config.providers)
         raise ConfigError(
@@ -76,6 +82,11 @@ def _check_model(name: str, model: ModelConfig, providers: Collection[str]) -> N
         raise ConfigError(f"{path}: give either provider and engine, or targets")
     if model.targets and not any(target.weight for target in model.targets):
         raise ConfigError(f"{path}.targets: at least one weight must be above 0")
+    if is_pattern(name):
+        if not model.provider and not model.targets:
+            raise ConfigError(f"{path}.provider: missing, it says where all these models run")
+        if model.limits is not None:
+            raise ConfigError(f"{path}.limits: not for a pattern; name each model that has limits")
     named = [("provider", model.provider)] if model.provider else []
     named += [
         (f"targets.{place}.provider", target.provider) for place, target in enumerate(model.targets)
@@ -87,6 +98,27 @@ def _check_model(name: str, model: ModelConfig, providers: Collection[str]) -> N
                 f"{path}.{field}: unknown provider {provider!r}; add it under providers:,"
                 f" or use one of {known}"
             )
+
+
+def _check_route(name: str, policy: RoutePolicy) -> None:
+    path = f"routes.{name}"
+    if not name or len(name) > LONGEST_MODEL_NAME or not name.isprintable() or is_pattern(name):
+        raise ConfigError(
+            f"routes.{name[:40]!r}: a name is 1 to {LONGEST_MODEL_NAME} printable characters,"
+            " without * and ?"
+        )
+    given = {field: getattr(policy, field) for field in ("targets", "primary", "canary", "percent")}
+    wanted = {"targets"} if policy.strategy == "weighted" else given.keys() - {"targets"}
+    for field, value in given.items():
+        is_given = value is not None and value not in ("", ())
+        if is_given and field not in wanted:
+            raise ConfigError(f"{path}.{field}: not for the strategy {policy.strategy}")
+        if field in wanted and not is_given:
+            raise ConfigError(f"{path}.{field}: missing, the strategy {policy.strategy} needs it")
+    if len(set(policy.names)) < len(policy.names):
+        raise ConfigError(f"{path}: a target is named twice")
+    if policy.strategy == "weighted" and not any(target.weight for target in policy.targets):
+        raise ConfigError(f"{path}.targets: at least one weight must be above 0")
 
 
 def _check_costs(config: Config, catalog: Catalog) -> None:
@@ -110,6 +142,8 @@ def _check_known(
 ) -> None:
     prefix, slash, engine = name.partition("/")
     if name in config.models or (slash and engine and prefix in providers):
+        return
+    if any(is_pattern(pattern) and matches(pattern, name) for pattern in config.models):
         return
     if not is_built_in(name, catalog):
         raise ConfigError(f"{path}: unknown model {name!r}; add it under models:")

@@ -18,7 +18,6 @@ LATER = (
     "HMAC_SECRET",
     "ENABLE_METRICS",
     "ENABLE_LOGGING",
-    "GATEWAY_ROUTE_POLICIES",
 )
 
 
@@ -222,8 +221,23 @@ def _policies(text: str) -> list[Setting]:
     return [Setting(("key_policies", id_of(key)), policies[key], origin) for key in policies]
 
 
+def _routes(text: str) -> list[Setting]:
+    if not text.strip():
+        return []
+    try:
+        routes = msgspec.json.decode(text, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
+        raise ConfigError(
+            'expected JSON such as {"chat": {"strategy": "canary", "primary": "one", "canary":'
+            f' "other", "percent": 5}}: {error}'
+        ) from None
+    origin = "environment GATEWAY_ROUTE_POLICIES"
+    return [Setting(("routes", name), routes[name], origin) for name in routes]
+
+
 LISTS: dict[str, Callable[[str], list[Setting]]] = {
     "GATEWAY_UPSTREAMS": _upstreams,
     "GATEWAY_FALLBACKS": _fallbacks,
     "GATEWAY_API_KEY_POLICIES": _policies,
+    "GATEWAY_ROUTE_POLICIES": _routes,
 }

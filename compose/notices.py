@@ -7,12 +7,15 @@ from compose.config_file import Tree
 from compose.consistency import is_loopback
 from ingress.routing import Router
 from schemas.config import Config, JwtConfig
+from schemas.globs import is_pattern
 
 NO_SECRET = (
     "NEXUS_SECRET: not set; virtual keys and keys that clients bring need it, the same for all"
     " roles (`nexus up` makes one)"
 )
-_ENFORCED = frozenset({"max_cost_per_request", "cost_alert_threshold"})
+_LATER = frozenset(
+    {"fallback_delay_ms", "cache_enabled", "cache_ttl_seconds", "load_balancing_enabled"}
+)
 _LONG_KEY = 16
 _LONG_JWT_SECRET = 32
 
@@ -75,12 +78,16 @@ def _not_available(router: Router) -> list[str]:
     """Configured models and fallbacks that no usable provider answers, by what they lack."""
     lacking: dict[str, list[str]] = {}
     for name, model in router.config.models.items():
-        if not _has_a_place(name, router):
+        if not (is_pattern(name) or _has_a_place(name, router)):
             lacking.setdefault(router.remedy(name), []).append(f"models.{name}")
         for fallback in model.fallbacks:
             if not _has_a_place(fallback, router):
                 path = f"models.{name}.fallbacks.{fallback}"
                 lacking.setdefault(router.remedy(fallback), []).append(path)
+    for name, policy in router.config.routes.items():
+        for behind in policy.names:
+            if not _has_a_place(behind, router):
+                lacking.setdefault(router.remedy(behind), []).append(f"routes.{name}.{behind}")
     return [f"{', '.join(paths)}: not available, {remedy}" for remedy, paths in lacking.items()]
 
 
@@ -93,5 +100,5 @@ def _has_a_place(name: str, router: Router) -> bool:
 
 def _not_enforced(tree: Tree) -> list[str]:
     """What is read, and left to a later version."""
-    later = [f"router.{key}" for key in tree.get("router") or () if key not in _ENFORCED]
+    later = [f"router.{key}" for key in tree.get("router") or () if key in _LATER]
     return [f"{', '.join(later)}: accepted, not enforced by this version"] if later else []

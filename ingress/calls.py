@@ -18,7 +18,7 @@ from ingress.body import ClientLeft, read_body
 from ingress.cancel import Canceller
 from ingress.gate import Entered, Gate
 from ingress.replies import Gap, Replies, Reply
-from ingress.request import Dialect, ModelRequest
+from ingress.request import Dialect
 from ingress.routing import Router
 from ingress.sequencer import Interrupted
 from ledger.blobs import BlobGone, Blobs
@@ -152,7 +152,7 @@ class ModelCalls:
                 elif isinstance(frame, Finish):
                     # Before the last bytes go out: the client's next call may follow at once.
                     entered.rated.release(_tokens(frame.usage))
-                    return await self._finish(call, entered.request, frame, answer)
+                    return await self._finish(entered, frame, answer)
                 elif isinstance(frame, Failure):
                     entered.rated.release(_tokens(frame.usage))
                     return await answer.fail(frame.error)
@@ -166,9 +166,8 @@ class ModelCalls:
             return _running_on(await answer.fail(_broken("lost a part on the way").info))
         return Outcome(status=499, code="client_disconnect", runs_on=True)
 
-    async def _finish(
-        self, call: Call, request: ModelRequest, finish: Finish, answer: "Answer"
-    ) -> Outcome:
+    async def _finish(self, entered: Entered, finish: Finish, answer: "Answer") -> Outcome:
+        request, routing = entered.request, entered.choice.told(finish)
         try:
             body = finish.body
             if finish.body_ref:
@@ -176,9 +175,10 @@ class ModelCalls:
         except (BlobGone, Unreadable) as error:
             return await answer.fail(Unavailable(str(error), retry_after=1.0).info)
         if request.stream:
-            await answer.end_stream(self._dialect.last_chunks(finish, body, request, call.id))
+            end = self._dialect.last_chunks(finish, body, request, routing, entered.call.id)
+            await answer.end_stream(end)
         else:
-            await answer.whole(self._dialect.answer(finish, body, request.include))
+            await answer.whole(self._dialect.answer(finish, body, request, routing))
         cost = finish.cost.total if finish.cost else None
         return Outcome(status=200, provider=finish.provider, cost_nano=cost)
 

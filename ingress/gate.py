@@ -22,11 +22,13 @@ from ingress.call_budget import (
 )
 from ingress.capacities import Capacities
 from ingress.client_keys import brought
+from ingress.conditions import Conditions, NoConditions
 from ingress.dialects import openai
 from ingress.estimates import bound_of_plan, estimate, output_limit
 from ingress.forwarding import forwarded
 from ingress.limits import Applying
 from ingress.measure import MEASURES
+from ingress.planner import Choice, Planner
 from ingress.purse import Taken
 from ingress.rating import Passed, Rating
 from ingress.request import ModelRequest
@@ -52,6 +54,7 @@ class Entered(NamedTuple):
 
     call: Call
     request: ModelRequest
+    choice: Choice
     principal: Principal
     rated: Passed
     taken: Taken
@@ -85,12 +88,13 @@ class Gate:
         ratios: Ratios,
         ingress: str,
         clock: Clock,
+        conditions: Conditions = NoConditions(),  # noqa: B008 - it has no state
     ) -> None:
         self._config = config
         self._keys = keys
         self._registry = registry
         self._secret = secret
-        self._router = router
+        self.planner = Planner(router, conditions, clock)
         self._applying = applying
         self._rating = rating
         self._budgeting = budgeting
@@ -111,15 +115,11 @@ class Gate:
         """The call, if it may be made. Raises NexusError."""
         if request.budget is not None or request.end_user:
             principal = narrowed(principal, request.budget, request.end_user, self._registry)
-        sent, chosen = request.model, self._router.chosen(request.model)
-        principal.require_model(sent, chosen)
         own_keys = brought(headers, principal, self._config)
-        if principal.kind == "client":
-            plan = self._router.through(sent)
-        else:
-            plan = self._router.plan(sent, frozenset(own_keys))
-            if chosen != sent:
-                request = msgspec.structs.replace(request, model=chosen)
+        choice = self.planner.decide(principal, request, frozenset(own_keys))
+        plan = choice.targets
+        if choice.model != request.model:
+            request = msgspec.structs.replace(request, model=choice.model)
         ours = tuple(target for target in plan if target.provider not in own_keys)
         budgets = self._registry.budgets_for(principal.tenant) if ours else ()
         rules = self._applying.rules(principal, principal.tenant, request.model)
@@ -164,7 +164,7 @@ class Gate:
             alert_nano=asked.alert_nano,
             tracking_id=asked.tracking_id,
         )
-        return Entered(call, worth.request, principal, rated, taken)
+        return Entered(call, worth.request, choice, principal, rated, taken)
 
     def _worth(
         self,

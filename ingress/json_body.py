@@ -19,6 +19,7 @@ WORDS = Words(
     name="without line breaks or other control characters",
     entry_name="the name of an entry: expected text",
 )
+_OWN_BLOCKS = ("budget", "routing")
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -50,12 +51,12 @@ def without_fields(body: bytes, names: frozenset[str]) -> bytes:
 
 
 def _invalid(error: msgspec.ValidationError, decoder: msgspec.json.Decoder[Body]) -> InvalidRequest:
-    """`param` is the field of the first level, of a budget the very field, as OpenAI has none."""
+    """`param` is the field of the first level, of our own blocks the very field."""
     wrong = mistake(error, decoder.type, WORDS)
     says = wrong.says if wrong.says.endswith("?") else f"{wrong.says}."
     place = [shown(step) for step in wrong.place]
     if not place:
         return InvalidRequest(f"The body is wrong: {says}", code="invalid_value")
     path = ".".join(place)
-    param = path if place[0] == "budget" else place[0]
+    param = path if place[0] in _OWN_BLOCKS else place[0]
     return InvalidRequest(f"{path}: {says}", param=param, code="invalid_value")

@@ -35,7 +35,7 @@ def model(router: Router, name: str) -> Json:
 def configured_models(router: Router) -> Json:
     """`GET /models` of document 001: the configured models with costs in USD per token, and the
     models of the tasks."""
-    names = dict.fromkeys((*router.config.models, "mock"))
+    names = dict.fromkeys((*router.configured, "mock"))
     return {
         "models": [_configured_row(router, name) for name in names],
         "defaults": dict(router.config.defaults),
@@ -47,7 +47,7 @@ def _row(router: Router, name: str) -> Json:
     seller, engine = router.places(name)[0]
     facts = router.catalog.facts(chosen) or router.catalog.facts(engine) or _UNKNOWN
     listed = router.listed(seller, engine)
-    entry = router.config.models.get(chosen)
+    entry = router.entry(chosen)
     provider = target.provider if target is not None else facts.owner or seller
     rates = _rates(router, name)
     return {
@@ -75,7 +75,7 @@ def _row(router: Router, name: str) -> Json:
 
 def _configured_row(router: Router, name: str) -> Json:
     seller, engine = router.places(name)[0]
-    entry = router.config.models.get(name)
+    entry = router.entry(name)
     rates = _rates(router, name)
     return {
         "id": name,

@@ -2,16 +2,18 @@
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
-from itertools import accumulate, islice, pairwise
+from itertools import islice, pairwise
 from typing import NamedTuple
 
 from ingress.own_prices import own_price
+from ingress.weighing import Behind, Plans, most_targets, name_plans, policy_plans, shares
 from schemas.call import Target, Timeouts
 from schemas.catalog import Catalog
 from schemas.config import Config, ModelConfig
 from schemas.errors import ModelNotFound
+from schemas.globs import is_pattern, matches
 from schemas.ids import Clock
 from schemas.prices import PricedModel
 from schemas.usage import Price, marked_up
@@ -20,6 +22,7 @@ _MINUTE_NS = 60 * 1_000_000_000
 _REMEMBERED = 4096
 LONGEST_NAME = 200
 PASS_THROUGH = "target"
+AUTO = "auto"
 _LONGEST_SHOWN = 80
 _MOST_NAMED = 3
 # What a name may be that the configuration does not spell out. It goes to a provider, never into
@@ -64,6 +67,9 @@ class Router:
         self._clock = clock
         self._routes: dict[tuple[str, Brought], _Route] = {}
         self._price_lists = self._lists()
+        self._patterns = {name: one for name, one in config.models.items() if is_pattern(name)}
+        self._shares = {name: shares(policy) for name, policy in config.routes.items()}
+        self._most = most_targets(config.router)
         self._looked = 0
         self._sellers = [
             *(name for name in catalog.vendors if name != "mock"),
@@ -94,9 +100,49 @@ class Router:
 
     def chosen(self, model: str) -> str:
         """The model behind the name of a task (`defaults:`), or the name itself."""
-        if model in self.config.models:
+        if model in self.config.models or model in self.config.routes:
             return model
         return self.config.defaults.get(model, model)
+
+    def is_open(self, model: str) -> bool:
+        """Whether the name leaves the choice of the model to the gateway."""
+        return model == AUTO and model not in self.config.models and model not in self.config.routes
+
+    def entry(self, name: str) -> ModelConfig | None:
+        """What `models:` says of a name, itself or by the first pattern that fits it."""
+        exact = self.config.models.get(name)
+        if exact is not None or not self._patterns or not _can_be_a_name(name):
+            return exact
+        fitting = (one for pattern, one in self._patterns.items() if matches(pattern, name))
+        return next(fitting, None)
+
+    @cached_property
+    def configured(self) -> tuple[str, ...]:
+        """The names that the configuration spells out."""
+        exact = (name for name in self.config.models if name not in self._patterns)
+        return tuple(dict.fromkeys((*exact, *self.config.routes)))
+
+    def everywhere(self, model: str, brought: Brought = _NONE) -> list[Target]:
+        """All places where a name can run, best first; empty where there is none."""
+        name = self.chosen(model)
+        return [self._target(name, place, brought) for place in self._candidates(name, brought)]
+
+    def standing_in(self, names: Iterable[str], brought: Brought = _NONE) -> list[Target]:
+        """The targets of fallbacks, in order; empty where none can be used."""
+        return [
+            self._target(name, place, brought)
+            for name in map(self.chosen, names)
+            for place in sorted(self._usable(name, brought), key=lambda place: -place.weight)
+        ]
+
+    def is_route(self, model: str) -> bool:
+        """Whether a policy of `routes:` decides where the name runs."""
+        return self.chosen(model) in self._shares
+
+    def fallbacks(self, model: str) -> tuple[str, ...]:
+        """The models that stand in for a name, as configured."""
+        entry = self.entry(self.chosen(model))
+        return entry.fallbacks if entry is not None else ()
 
     def target(self, model: str) -> Target | None:
         """The likeliest first target of a name; None where it cannot be used."""
@@ -111,9 +157,8 @@ class Router:
         """What would make a name usable that is not, as a phrase: `set OPENAI_API_KEY`. Empty for
         a name that nobody knows."""
         name = self.chosen(model)
-        entry = self.config.models.get(name)
         places = list(self._places(name))
-        for fallback in entry.fallbacks if entry is not None else ():
+        for fallback in self.fallbacks(name):
             places += self._places(fallback)
         ways = list(dict.fromkeys(self._way_to(place.provider) for place in places))
         return ", or ".join(ways[:_MOST_NAMED])
@@ -128,7 +173,7 @@ class Router:
             for engine in self.catalog.engines(self._price_lists[provider])
             if any(place.provider == provider for place in self._usable(engine)[:1])
         )
-        return tuple(dict.fromkeys((*self.config.models, *self.catalog.names(), *listed)))
+        return tuple(dict.fromkeys((*self.configured, *self.catalog.names(), *listed)))
 
     def places(self, model: str) -> list[tuple[str, str]]:
         """Provider and engine of each place where a name could run, usable or not."""
@@ -150,7 +195,7 @@ class Router:
     def _list_price(self, model: str, provider: str, engine: str) -> Price | None:
         """What a provider asks for a model: as configured, else as the catalog knows."""
         listed = self.book_price(model, provider, engine)
-        entry = self.config.models.get(model)
+        entry = self.entry(model)
         return listed if entry is None else own_price(model, entry, listed)
 
     def book_price(self, model: str, provider: str, engine: str) -> Price | None:
@@ -194,56 +239,88 @@ class Router:
 
     def _new_route(self, model: str, brought: Brought, minute: int) -> _Route:
         name = self.chosen(model)
+        if name in self._shares:
+            plans, bounds = self._policy_plans(name, brought)
+        else:
+            plans, bounds = name_plans(*self._own(name, brought))
+        if not plans:
+            raise self._not_found(model)
+        return _Route(minute, tuple([plan[: self._most] for plan in plans]), bounds)
+
+    def _own(self, name: str, brought: Brought) -> tuple[list[tuple[Target, int]], list[Target]]:
+        """The targets of a name with their weights, and those of its fallbacks."""
         usable = self._usable(name, brought)
         targets = [(self._target(name, place, brought), place.weight) for place in usable]
-        entry = self.config.models.get(name)
-        fallbacks = [
-            self._target(fallback, place, brought)
-            for fallback in (entry.fallbacks if entry is not None else ())
-            for place in sorted(self._usable(fallback, brought), key=lambda place: -place.weight)
+        return targets, self.standing_in(self.fallbacks(name), brought)
+
+    def _policy_plans(self, name: str, brought: Brought) -> Plans:
+        behind = [
+            Behind(*self._own(model, brought), weight) for model, weight in self._shares[name]
         ]
-        if not targets and not fallbacks:
-            raise self._not_found(model)
-        return _Route(minute, *_plans(targets, fallbacks))
+        rest = self.standing_in(self.fallbacks(name), brought)
+        return policy_plans(self.config.routes[name], behind, rest)
 
     def _target(self, name: str, place: _Place, brought: Brought) -> Target:
         price = self.price(name, place.provider, place.engine, brought)
-        timeouts = self._timeouts(self.config.models.get(name))
+        timeouts = self._timeouts(self.entry(name))
         if self.config.mock_all:
             return Target("mock", name, self._pool("mock"), price, timeouts)
         return Target(place.provider, place.engine, self._pool(place.provider), price, timeouts)
 
     def _usable(self, name: str, brought: Brought = _NONE) -> list[_Place]:
         """Where a name runs: all usable targets of its entry, else the first usable place, if
-        possible one that the client has a key of its own for."""
+        possible one that the client has a key of its own for, or that the operator prefers."""
+        usable = self._candidates(name, brought)
+        entry = self.entry(name)
+        return usable if entry is not None and entry.targets else usable[:1]
+
+    def _candidates(self, name: str, brought: Brought) -> list[_Place]:
+        """Where a name could run, best first."""
         places = self._places(name)
         if self.config.mock_all:
             return list(islice(places, 1))
-        usable = (place for place in places if self._has_key(place.provider, brought))
-        entry = self.config.models.get(name)
-        if entry is not None and entry.targets:
-            return list(usable)
-        if brought:
-            return sorted(usable, key=lambda place: place.provider not in brought)[:1]
-        return list(islice(usable, 1))
+        usable = [place for place in places if self._has_key(place.provider, brought)]
+        entry = self.entry(name)
+        preferred = self.config.router.preferred_providers
+        if (entry is not None and entry.targets) or not (brought or preferred):
+            return usable
+        usable.sort(key=lambda p: (p.provider not in brought, p.provider not in preferred))
+        return usable
 
     def _has_key(self, provider: str, brought: Brought) -> bool:
+        if provider in self.config.router.blocked_providers:
+            return False
         if self._is_for_clients(provider):
             return provider in brought
         return provider in self.config.providers
 
     def _places(self, name: str) -> Iterator[_Place]:
-        entry = self.config.models.get(name)
+        if name in self._shares:
+            for model, _ in self._shares[name]:
+                yield from self._model_places(model)
+        else:
+            yield from self._model_places(name)
+
+    def _model_places(self, name: str) -> Iterator[_Place]:
+        entry = self.entry(name)
         if entry is None:
             if _can_be_a_name(name):
                 yield from self._built_in(name)
+        elif name in self._patterns:
+            return
         elif entry.targets:
             for target in entry.targets:
                 yield _Place(target.provider, target.engine or name, target.weight)
         elif entry.provider:
-            yield _Place(entry.provider, entry.engine or name)
+            yield _Place(entry.provider, entry.engine or self._engine(entry.provider, name))
         else:
             yield from self._built_in(entry.engine or name)
+
+    def _engine(self, provider: str, name: str) -> str:
+        """A name at its provider; one that only a pattern knows may be a built-in one, which the
+        vendor calls by another name."""
+        facts = None if name in self.config.models else self.catalog.facts(name)
+        return name if facts is None else facts.engines.get(provider, name)
 
     def _built_in(self, name: str) -> Iterator[_Place]:
         """A catalog name at its providers in order of preference, `provider/engine`, a name in a
@@ -302,23 +379,12 @@ class Router:
     def _way_to(self, provider: str) -> str:
         if self._is_for_clients(provider):
             return f"have clients send their own key for {provider}"
+        if provider in self.config.router.blocked_providers:
+            return f"take {provider} off router.blocked_providers"
         vendor = self.catalog.vendors.get(provider)
         if vendor is None:
             return f"give provider {provider} its key"
         return f"set {vendor.needs}"
-
-
-def _plans(
-    targets: list[tuple[Target, int]], fallbacks: list[Target]
-) -> tuple[tuple[tuple[Target, ...], ...], tuple[int, ...]]:
-    """A plan for each target that may come first, the heavier ones of the others behind it, and
-    the running sums of the weights."""
-    if not targets:
-        return (tuple(dict.fromkeys(fallbacks)),), (1,)
-    heaviest_first = [target for target, _ in sorted(targets, key=lambda pair: -pair[1])]
-    firsts = [pair for pair in targets if pair[1]] or [(heaviest_first[0], 1)]
-    plans = tuple(tuple(dict.fromkeys((first, *heaviest_first, *fallbacks))) for first, _ in firsts)
-    return plans, tuple(accumulate(weight for _, weight in firsts))
 
 
 def _can_be_a_name(model: str) -> bool:

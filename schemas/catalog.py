@@ -60,7 +60,9 @@ class ModelFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is known of a model; None is unknown, never guessed.
 
     `engines` are the providers' own names for it, by provider in order of preference, `owner` who
-    made it, `released` the day of that version (`2024-08-06`).
+    made it, `released` the day of that version (`2024-08-06`). `quality` only orders: it is the
+    score of that version in the text leaderboard of LMArena of July 2025
+    (https://lmarena.ai/leaderboard), where people choose the better of two answers.
     """
 
     display_name: str | None = None
@@ -71,9 +73,11 @@ class ModelFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     context_window: int | None = None
     vision: bool | None = None
     tools: bool | None = None
+    json_schema: bool | None = None
     streaming: bool | None = None
     category: str | None = None
     tier: str | None = None
+    quality: int | None = None
 
 
 MOCK_VENDOR = Vendor(name="mock", dialect="mock")

@@ -29,6 +29,8 @@ Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 DollarsPerToken = Annotated[float, msgspec.Meta(ge=0, le=0.01)]
 # Options of providers that are never shown, whichever dialect they belong to.
 SECRET_OPTIONS = ("access_token", "ad_token", "client_secret", "secret_access_key", "session_token")
+Strategy = Literal["auto", "cost", "speed", "quality"]
+Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 
 
@@ -83,6 +85,34 @@ class TargetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     provider: str
     engine: str = ""
     weight: Whole = 1
+
+
+class RouteTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A model that a part of a route's calls goes to."""
+
+    name: str
+    weight: Whole = 1
+
+
+class RoutePolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One entry of `routes:`, as in document 004: which models stand behind a name.
+
+    `weighted` has targets, whose weights are shares; `canary` sends `percent` of the calls to one
+    model and all others to the primary one.
+    """
+
+    strategy: Literal["weighted", "canary"]
+    targets: tuple[RouteTarget, ...] = ()
+    primary: str = ""
+    canary: str = ""
+    percent: Percent | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The models behind it."""
+        if self.strategy == "canary":
+            return (self.primary, self.canary)
+        return tuple([target.name for target in self.targets])
 
 
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -166,7 +196,7 @@ class BudgetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class RouterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a model is chosen when the client leaves the choice to the gateway; costs in USD."""
 
-    default_strategy: Literal["auto", "cost", "speed", "quality"] = "auto"
+    default_strategy: Strategy = "auto"
     preferred_providers: tuple[str, ...] = ()
     blocked_providers: tuple[str, ...] = ()
     enable_fallbacks: bool = True
@@ -269,6 +299,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     clickhouse_url: str = ""
     providers: dict[str, ProviderConfig] = {}
     models: dict[str, ModelConfig] = {}
+    routes: dict[str, RoutePolicy] = {}
     defaults: dict[str, str] = {}
     mock_all: bool = False
     api_keys: tuple[str, ...] = ()

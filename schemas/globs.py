@@ -1,6 +1,11 @@
 """Patterns of names: `*` stands for any characters, `?` for one; nothing else is special."""
 
 
+def is_pattern(text: str) -> bool:
+    """Whether it stands for other names than itself."""
+    return "*" in text or "?" in text
+
+
 def matches(pattern: str, name: str) -> bool:
     """Whether the whole name fits the pattern; upper and lower case differ.
 

@@ -8,7 +8,8 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 from ingress.call_budget import BudgetBlock
 from ingress.dialects import openai
 from ingress.json_body import read_json, without_fields
-from ingress.request import Dialect, Include, ModelRequest
+from ingress.request import Dialect, Include, ModelRequest, RoutingTold
+from ingress.wishes import RoutingBlock
 from schemas.errors import InvalidRequest
 from schemas.frames import Finish
 from schemas.usage import Usage
@@ -25,7 +26,7 @@ class _Body(msgspec.Struct):
     encoding_format: Literal["float", "base64"] | None = None
     stream: Literal[False] | None = None
     response: Include | UnsetType | None = UNSET
-    routing: Raw | UnsetType = UNSET
+    routing: RoutingBlock | UnsetType | None = UNSET
     budget: BudgetBlock | UnsetType | None = UNSET
     user: Any = None
     drop_params: bool | None = None
@@ -61,16 +62,17 @@ def parse(body: bytes, model: str | None = None) -> ModelRequest:
         include=asked.response if isinstance(asked.response, Include) else Include(),
         body=body,
         budget=asked.budget.read() if isinstance(asked.budget, BudgetBlock) else None,
+        wishes=asked.routing.read() if isinstance(asked.routing, RoutingBlock) else None,
         end_user=asked.user if isinstance(asked.user, str) else "",
         operation="embeddings",
     )
 
 
-def answer(finish: Finish, body: bytes, include: Include) -> bytes:
+def answer(finish: Finish, body: bytes, request: ModelRequest, routing: RoutingTold) -> bytes:
     """The JSON of the embeddings, with `cost` and `latency` beside them."""
     fields: dict[str, Any] = dict(_decode_fields(body))
     fields["usage"] = _usage_fields(finish.usage)
-    openai.extend(fields, finish, include)
+    openai.extend(fields, finish, request.include, routing)
     return _encode(fields)
 
 

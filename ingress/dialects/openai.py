@@ -11,7 +11,8 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 
 from ingress.call_budget import BudgetBlock
 from ingress.json_body import read_json, without_fields
-from ingress.request import Dialect, Include, ModelRequest
+from ingress.request import Dialect, Include, ModelRequest, RoutingTold
+from ingress.wishes import RoutingBlock
 from schemas.errors import InvalidRequest
 from schemas.frames import Chunk, Finish, Timings
 from schemas.money import usd
@@ -49,7 +50,7 @@ class _Body(msgspec.Struct):
     max_completion_tokens: Annotated[int, Meta(ge=1)] | None = None
     n: Annotated[int, Meta(ge=1, le=128)] | None = None
     response: Include | UnsetType | None = UNSET
-    routing: Raw | UnsetType = UNSET
+    routing: RoutingBlock | UnsetType | None = UNSET
     budget: BudgetBlock | UnsetType | None = UNSET
     user: Any = None
     drop_params: bool | None = None
@@ -88,6 +89,7 @@ def parse(body: bytes, model: str | None = None) -> ModelRequest:
         include=asked.response if isinstance(asked.response, Include) else Include(),
         body=body,
         budget=asked.budget.read() if isinstance(asked.budget, BudgetBlock) else None,
+        wishes=asked.routing.read() if isinstance(asked.routing, RoutingBlock) else None,
         end_user=asked.user if isinstance(asked.user, str) else "",
     )
 
@@ -103,10 +105,10 @@ def limited(request: ModelRequest, output: int, engine: str) -> ModelRequest:
     return msgspec.structs.replace(request, body=_encode(fields))
 
 
-def answer(finish: Finish, body: bytes, include: Include) -> bytes:
+def answer(finish: Finish, body: bytes, request: ModelRequest, routing: RoutingTold) -> bytes:
     """The JSON of a whole answer: the provider's, with `cost` and `latency` beside it."""
     fields: dict[str, Any] = dict(_object.decode(body))
-    extend(fields, finish, include)
+    extend(fields, finish, request.include, routing)
     return _encode(fields)
 
 
@@ -115,12 +117,14 @@ def chunks(frame: Chunk) -> bytes:
     return b"".join([b"data: %b\n\n" % part for part in frame.parts])
 
 
-def last_chunks(finish: Finish, body: bytes, request: ModelRequest, call_id: str) -> bytes:
+def last_chunks(
+    finish: Finish, body: bytes, request: ModelRequest, routing: RoutingTold, call_id: str
+) -> bytes:
     """The end of a stream: the held back chunk with the extensions, usage if asked, `[DONE]`."""
     events = []
     if body:
         fields: dict[str, Any] = dict(_object.decode(body))
-        extend(fields, finish, request.include)
+        extend(fields, finish, request.include, routing)
         events.append(b"data: %b\n\n" % _encode(fields))
     if request.usage_chunk:
         usage = {
@@ -137,7 +141,7 @@ def last_chunks(finish: Finish, body: bytes, request: ModelRequest, call_id: str
     return b"".join(events)
 
 
-def extend(fields: dict[str, Any], finish: Finish, include: Include) -> None:
+def extend(fields: dict[str, Any], finish: Finish, include: Include, routing: RoutingTold) -> None:
     """Adds to an answer, or to the last chunk, what the gateway knows of the call."""
     reported = bytes(fields.get("usage", b"null"))
     if not include.include_usage:
@@ -152,6 +156,8 @@ def extend(fields: dict[str, Any], finish: Finish, include: Include) -> None:
         fields["latency"] = _latency_fields(finish.timings)
     if include.include_model_info:
         fields["model_info"] = {"provider": finish.provider, "engine": finish.engine}
+    if routing is not None:
+        fields["routing"] = routing
 
 
 def usage_fields(usage: Usage) -> dict[str, Any]:

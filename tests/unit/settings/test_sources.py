@@ -55,9 +55,7 @@ def test_the_twelve_keys_of_the_router_are_read() -> None:
     assert config.router.max_cost_per_request == 1
     assert notices == [
         NO_SECRET,
-        "router.default_strategy, router.preferred_providers, router.blocked_providers,"
-        " router.enable_fallbacks, router.max_fallback_attempts, router.fallback_delay_ms,"
-        " router.enable_cost_optimization, router.cache_enabled, router.cache_ttl_seconds,"
+        "router.fallback_delay_ms, router.cache_enabled, router.cache_ttl_seconds,"
         " router.load_balancing_enabled: accepted, not enforced by this version",
     ]
 
