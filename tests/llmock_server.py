@@ -15,14 +15,33 @@ import httpx
 class LLMock:
     """A running llmock; `url` is the root under which each dialect has its own path."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, client: httpx.Client) -> None:
         self.url = url
+        self.client = client
 
     def script(self, *behaviors: dict[str, Any]) -> None:
         """Queues behaviours for the next requests, after forgetting earlier ones."""
-        httpx.post(f"{self.url}/_llmock/reset").raise_for_status()
-        answer = httpx.post(f"{self.url}/_llmock/scenario", json={"behaviors": list(behaviors)})
-        answer.raise_for_status()
+        self.client.post(f"{self.url}/_llmock/reset").raise_for_status()
+        self.add(*behaviors)
+
+    def add(self, *behaviors: dict[str, Any]) -> None:
+        """Queues further behaviours."""
+        asked = {"behaviors": list(behaviors)}
+        self.client.post(f"{self.url}/_llmock/scenario", json=asked).raise_for_status()
+
+    @property
+    def requests(self) -> list[dict[str, Any]]:
+        """What it has served since the last script, as its journal has it."""
+        found = self.client.get(f"{self.url}/_llmock/requests").raise_for_status().json()
+        return list(found["requests"])
+
+    @property
+    def verdict(self) -> dict[str, Any]:
+        """What it thinks of the way its client coped since the last script."""
+        judged: dict[str, Any] = (
+            self.client.get(f"{self.url}/_llmock/verdict").raise_for_status().json()
+        )
+        return judged
 
 
 @contextmanager
@@ -37,7 +56,8 @@ def llmock_server(log: Path, *options: str) -> Iterator[LLMock]:
         process = subprocess.Popen(command, stdout=output, stderr=output, cwd=log.parent)
     try:
         _wait_until_ready(process, f"http://127.0.0.1:{port}", log)
-        yield LLMock(f"http://127.0.0.1:{port}")
+        with httpx.Client(timeout=30) as client:
+            yield LLMock(f"http://127.0.0.1:{port}", client)
     finally:
         process.terminate()
         try:

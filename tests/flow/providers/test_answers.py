@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-import httpx
 import openai
 import pytest
 from openai import OpenAI
@@ -31,8 +30,7 @@ TEXT = "Ég er hér 👋, where are you?"
 
 def arrived(llmock: LLMock) -> list[Any]:
     """The bodies that llmock got since its last script."""
-    found = httpx.get(f"{llmock.url}/_llmock/requests", timeout=10).json()["requests"]
-    return [request["body"] for request in found]
+    return [request["body"] for request in llmock.requests]
 
 
 @every

@@ -3,7 +3,6 @@
 import asyncio
 from typing import Any
 
-import httpx
 import pytest
 from openai import OpenAI
 
@@ -43,14 +42,13 @@ def price_of(dialect: Dialect) -> Price | None:
 
 def metered(llmock: LLMock) -> dict[str, Counted]:
     """What each provider says of the requests that arrived, asked once more without a gateway."""
-    found = httpx.get(f"{llmock.url}/_llmock/requests", timeout=10).json()["requests"]
     by_name = {dialect.known_as: dialect for dialect in DIALECTS}
     counts: dict[str, Counted] = {}
-    for request in found:
+    for request in llmock.requests:
         dialect = by_name[request["provider"]]
         path = request["path"].replace(":streamGenerateContent", ":generateContent")
         body = {name: value for name, value in request["body"].items() if name != "stream"}
-        answer = httpx.post(llmock.url + path, json=body, timeout=10).raise_for_status()
+        answer = llmock.client.post(llmock.url + path, json=body).raise_for_status()
         counts[dialect.provider] = counted(dialect, answer.json())
     return counts
 

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import httpx
 import openai
 import pytest
 from openai import OpenAI
@@ -54,7 +53,7 @@ def test_the_report_on_many_calls_with_many_faults(llmock: LLMock, client: OpenA
     )
     expected = [expected for _, _, expected in FAULTS]
     assert outcomes == {dialect.provider: expected for dialect in DIALECTS}
-    judged = httpx.get(f"{llmock.url}/_llmock/verdict", timeout=10).json()
+    judged = llmock.verdict
     assert judged["errors"] == 0, judged["findings"]
     assert judged["calls"] == len(FAULTS) * len(DIALECTS)
     assert judged["attempts"] == judged["calls"] + RETRIES * len(DIALECTS)
@@ -70,7 +69,7 @@ def outcome(
 ) -> int:
     """The status of one call that meets a fault, 200 for the whole answer."""
     mine = {**fault, "match": {"provider": dialect.known_as}}
-    httpx.post(f"{llmock.url}/_llmock/scenario", json={"behaviors": [mine]}).raise_for_status()
+    llmock.add(mine)
     try:
         answer = ask(client, dialect, f"How about {fault}? {expected}", stream=stream)
     except openai.APIStatusError as error:

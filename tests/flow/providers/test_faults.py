@@ -5,7 +5,6 @@ What waits, or is tried again, is done with all dialects at once; llmock judges 
 
 from typing import Any
 
-import httpx
 import openai
 import pytest
 from openai import OpenAI
@@ -22,17 +21,10 @@ both = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 
 def served(llmock: LLMock) -> dict[str, list[int]]:
     """The status of each attempt since the last script, by the dialect's name in llmock."""
-    found = httpx.get(f"{llmock.url}/_llmock/requests", timeout=10).json()["requests"]
     statuses: dict[str, list[int]] = {}
-    for request in found:
+    for request in llmock.requests:
         statuses.setdefault(request["provider"], []).append(request["status"])
     return statuses
-
-
-def verdict(llmock: LLMock) -> dict[str, Any]:
-    """What llmock thinks of the way its client coped since the last script."""
-    judged: dict[str, Any] = httpx.get(f"{llmock.url}/_llmock/verdict", timeout=10).json()
-    return judged
 
 
 def script_each(llmock: LLMock, **behavior: Any) -> None:
@@ -72,7 +64,7 @@ def test_a_refusal_is_told_with_the_providers_words_and_not_tried_again(
     assert SAID in error.message and isinstance(error.body, dict)
     assert error.body["provider"] == dialect.provider
     assert served(llmock) == {dialect.known_as: [status]}
-    assert verdict(llmock)["findings"] == []
+    assert llmock.verdict["findings"] == []
 
 
 @every
@@ -88,7 +80,7 @@ def test_the_gateways_own_key_is_not_the_clients_to_mend(
     assert (error.status_code, error.type, error.code) == (502, "provider_error", "provider_auth")
     assert SAID not in error.message
     assert served(llmock) == {dialect.known_as: [status]}
-    assert verdict(llmock)["findings"] == []
+    assert llmock.verdict["findings"] == []
 
 
 @every
@@ -112,7 +104,7 @@ def test_a_provider_that_does_not_recover_is_given_up_after_three_tries(
     told = everywhere(lambda dialect: refusal(client, dialect, stream=stream))
     assert told == {name: (502, "provider_error", name) for name in NAMES}
     assert served(llmock) == {dialect.known_as: [status] * 3 for dialect in DIALECTS}
-    judged = verdict(llmock)
+    judged = llmock.verdict
     assert judged["errors"] == 0 and judged["calls"] == len(DIALECTS), judged
 
 
@@ -126,7 +118,7 @@ def test_a_provider_that_recovers_is_not_noticed(
     told = everywhere(lambda dialect: said(client, dialect, stream=stream))
     assert all("Is anybody there?" in text for text in told.values()), told
     assert served(llmock) == {dialect.known_as: [status, 200] for dialect in DIALECTS}
-    assert verdict(llmock)["findings"] == []
+    assert llmock.verdict["findings"] == []
 
 
 @both
@@ -143,7 +135,7 @@ def test_a_rate_limit_that_stays_is_told_with_its_wait(
 
     assert everywhere(told) == dict.fromkeys(NAMES, (429, "rate_limit_error", "3600"))
     assert served(llmock) == {dialect.known_as: [429] for dialect in DIALECTS}
-    assert verdict(llmock)["errors"] == 0
+    assert llmock.verdict["errors"] == 0
 
 
 @every
@@ -190,7 +182,7 @@ def test_a_stream_that_breaks_before_its_first_word_is_begun_again(
     told = everywhere(lambda dialect: said(client, dialect, stream=True))
     assert told == dict.fromkeys(NAMES, LONG)
     assert served(llmock) == {dialect.known_as: [200, 200] for dialect in DIALECTS}
-    assert verdict(llmock)["errors"] == 0
+    assert llmock.verdict["errors"] == 0
 
 
 def test_a_stream_that_stalls_is_ended_by_the_models_timeout(
@@ -216,7 +208,7 @@ def test_a_stream_that_stalls_is_ended_by_the_models_timeout(
 
     assert everywhere(told) == dict.fromkeys(NAMES, (True, "timeout"))
     assert all(status == 200 for statuses in served(llmock).values() for status in statuses)
-    assert verdict(llmock)["findings"] == []
+    assert llmock.verdict["findings"] == []
 
 
 def test_a_slow_first_word_is_waited_for(llmock: LLMock, client: OpenAI) -> None:
@@ -224,4 +216,4 @@ def test_a_slow_first_word_is_waited_for(llmock: LLMock, client: OpenAI) -> None
     assert len(everywhere(lambda dialect: said(client, dialect, stream=True))) == len(DIALECTS)
     script_each(llmock, type="slow_first_token", seconds=0.3)
     assert all(everywhere(lambda dialect: said(client, dialect, stream=True)).values())
-    assert verdict(llmock)["findings"] == []
+    assert llmock.verdict["findings"] == []
