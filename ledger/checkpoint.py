@@ -9,7 +9,7 @@ import msgspec
 from ledger import aside
 from ledger.aside import Aside
 from ledger.beats import Refusals
-from ledger.budgets import recent
+from ledger.budgets import trails
 from ledger.budgets.alerts import Told
 from ledger.budgets.book_state import BookState
 from ledger.connection import Connection, Disconnected, NoResponders, RequestTimeout
@@ -80,7 +80,7 @@ async def load(connection: Connection) -> Checkpoint:
         checkpoint = msgspec.json.decode(kept.data, type=Checkpoint)
         checkpoint = await _whole(connection, checkpoint)
         unpack(checkpoint.book)
-        recent.unpack(checkpoint.rates)
+        trails.unpack(checkpoint.rates)
     except (msgspec.DecodeError, zlib.error) as error:
         log.warning("checkpoint not readable, folding from the start: %s", error)
         return Checkpoint()

@@ -8,7 +8,7 @@ from itertools import count
 
 import msgspec
 
-from ledger.budgets import recent
+from ledger.budgets import trails
 from ledger.budgets.alerts import Alerts
 from ledger.budgets.book import Book
 from ledger.budgets.once import KEPT_SECONDS
@@ -41,7 +41,7 @@ class Fold:
         self.telemetry = Telemetry(checkpoint.numbers)
         self.book = Book.restore(unpack(checkpoint.book), kept)
         self.alerts = Alerts(checkpoint.alerts)
-        self.recent = Recent(recent.unpack(checkpoint.rates))
+        self.recent = Recent(trails.unpack(checkpoint.rates))
         self.on_event: Callable[[LedgerEvent], None] | None = None
         self._start = checkpoint
         self._last = Stored(seq=checkpoint.fold_from - 1, subject="", data=b"")
@@ -105,20 +105,20 @@ class Fold:
             self._parked.add(record.subject)
             log.warning("event parked", extra={"seq": record.seq, "subject": record.subject})
 
-    def checkpoint(self) -> Checkpoint:
-        """Where a successor can go on: the own beginning, until all that was counted then has been
-        folded again."""
+    async def checkpoint(self) -> Checkpoint:
+        """Where a successor can go on from now: the own beginning, until all that was counted then
+        has been folded again. The fold may go on meanwhile."""
         if self.seq < self._start.seq or not self._last.data:
             return self._start
-        return Checkpoint(
+        now = Checkpoint(
             fold_from=self.open_calls.first_seq() or self.seq + 1,
             seq=self.seq,
             digest=digest_of(self._last),
             numbers=self.telemetry.snapshot(),
             book=pack(self.book.snapshot()),
             alerts=self.alerts.snapshot(),
-            rates=recent.pack(self.recent.snapshot()),
         )
+        return msgspec.structs.replace(now, rates=await self.recent.packed())
 
 
 def _event_of(record: Stored) -> LedgerEvent | None:

@@ -81,7 +81,7 @@ class Governor:
         refusals = self._processes.refusals()
         if (self.fold.seq, refusals.total) == self._saved:
             return
-        now = msgspec.structs.replace(self.fold.checkpoint(), refusals=refusals)
+        now = msgspec.structs.replace(await self.fold.checkpoint(), refusals=refusals)
         try:
             lies = await checkpoint.save(self._publisher, now, self._clock)
             self._saved = now.seq, refusals.total

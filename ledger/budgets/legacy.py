@@ -29,7 +29,8 @@ from collections.abc import Callable
 from itertools import takewhile
 
 from ledger.budgets.messages import RateWant
-from ledger.budgets.recent import HOUR, MINUTE, Counted, Recent, id_of, used
+from ledger.budgets.recent import Recent, id_of
+from ledger.budgets.trails import HOUR, MINUTE, Counted, used
 from ledger.open_calls import OpenCalls
 from schemas import subjects
 from schemas.ids import rfc3339

@@ -2,13 +2,18 @@
 every key, user, project, team and model, in seconds for a minute and in minutes for an hour.
 """
 
-import zlib
-from collections.abc import Iterable
+import asyncio
 from datetime import datetime
-from typing import Literal
 
-import msgspec
-
+from ledger.budgets.trails import (
+    HOUR,
+    MINUTE,
+    REQUEST,
+    TOO_MANY,
+    Packing,
+    RecentState,
+    Trail,
+)
 from schemas import subjects
 from schemas.events import (
     LedgerEvent,
@@ -20,95 +25,15 @@ from schemas.events import (
     RequestStart,
 )
 
-Counted = Literal["requests", "tokens"]
-
-MINUTE = 60
-HOUR = 3600
-
 _SCOPES = ("key", "user", "project", "team", "model")
 _ENDS = frozenset((RequestComplete, RequestFailed, RequestCancelled, RequestRejected, RequestLost))
 _MOST_OF_A_SCOPE = 10_000
 # No id is empty.
 _OVERFLOW = ""
-_SECOND_NS = 1_000_000_000
 _TIMES_KNOWN = 128
 # Minutes; each kind of scopes has its turn once an hour.
 _SWEEP_EVERY = 12
-# So many buckets a window touches at most, and a few more; so many are in a dictionary before it
-# would grow.
-_KEPT = 63
-_TOO_MANY = 84
-# One number for both: tokens below, requests above.
-_REQUEST = 1 << 40
-_TOKENS = _REQUEST - 1
 _MOST_TOKENS = 1_000_000_000
-
-
-class TrailState(msgspec.Struct, frozen=True, array_like=True):
-    """What one scope used, by second and by minute since 1970; `mixed`: some of it may be in the
-    overflow of its kind."""
-
-    seconds: dict[int, int]
-    minutes: dict[int, int]
-    mixed: bool = False
-
-
-RecentState = dict[str, dict[str, TrailState]]
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(RecentState).decode
-
-
-def pack(state: RecentState) -> bytes:
-    """A state as bytes."""
-    return zlib.compress(_encode(state), 1)
-
-
-def unpack(packed: bytes) -> RecentState:
-    """The other way; empty where there is nothing. Raises msgspec.DecodeError, zlib.error."""
-    return _decode(zlib.decompress(packed)) if packed else {}
-
-
-class Trail:
-    """One scope. What is in `seconds` moves to `minutes` when there is too much of it.
-
-    `started` and `late` only ever grow, from when this process began to fold: its requests, and the
-    tokens of calls that began before the reign and ended in it.
-    """
-
-    __slots__ = ("late", "minutes", "mixed", "seconds", "started")
-
-    def __init__(
-        self,
-        seconds: dict[int, int] | None = None,
-        minutes: dict[int, int] | None = None,
-        mixed: bool = False,
-    ) -> None:
-        self.seconds = {} if seconds is None else seconds
-        self.minutes = {} if minutes is None else minutes
-        self.mixed = mixed
-        self.started = 0
-        self.late = 0
-
-    def roll(self) -> None:
-        """Seconds over a minute old become part of their minute, and minutes over an hour old are
-        forgotten."""
-        seconds, minutes = self.seconds, self.minutes
-        first = max(seconds) - _KEPT
-        self.seconds = {}
-        for second, amount in seconds.items():
-            if second > first:
-                self.seconds[second] = amount
-            else:
-                minute = second // MINUTE
-                minutes[minute] = minutes.get(minute, 0) + amount
-        if len(minutes) > _TOO_MANY:
-            self.minutes = {minute: minutes[minute] for minute in sorted(minutes)[-_KEPT:]}
-
-    @property
-    def last_minute(self) -> int:
-        """The one that something was added to last."""
-        return next(reversed(self.seconds), 0) // MINUTE
 
 
 class Recent:
@@ -128,6 +53,7 @@ class Recent:
         self._known: dict[str, int] = {}
         self._swept = [0] * len(_SCOPES)
         self._reign = ""
+        self._turns = self._turn = 0
         for scope, trails in self._trails.items():
             for id, one in (state or {}).get(scope, {}).items():
                 trails[id] = Trail(one.seconds, one.minutes, one.mixed)
@@ -135,15 +61,17 @@ class Recent:
     def __len__(self) -> int:
         return sum(map(len, self._trails.values()))
 
-    def snapshot(self) -> RecentState:
-        """All that was folded; it shares its numbers with the fold, so pack it at once."""
-        return {
-            scope: {
-                id: TrailState(one.seconds, one.minutes, one.mixed) for id, one in trails.items()
-            }
-            for scope, trails in self._trails.items()
-            if trails
-        }
+    async def packed(self) -> bytes:
+        """All that is folded now, for `trails.unpack`; the fold may go on meanwhile."""
+        self._turns += 1
+        self._turn = self._turns
+        packing = Packing(self._trails, self._turn)
+        try:
+            for _ in packing.steps():
+                await asyncio.sleep(0)
+        finally:
+            self._turn = 0
+        return await asyncio.to_thread(packing.packed)
 
     def begin_reign(self, time: str) -> None:
         """From now on the tokens of calls that began up to `time` (RFC 3339) are `late`."""
@@ -155,7 +83,7 @@ class Recent:
         if kind is RequestStart:
             if start is not None:
                 return
-            time, amount, is_late = event.time, _REQUEST, False
+            time, amount, is_late = event.time, REQUEST, False
         elif kind in _ENDS and (usage := event.usage) is not None:  # type: ignore[union-attr]
             time = event.time if start is None else start.time
             amount = min(max(usage.prompt + usage.completion, 0), _MOST_TOKENS)
@@ -167,18 +95,21 @@ class Recent:
             second = minute * MINUTE + int(time[17:19])
         except (ValueError, OverflowError):
             return
+        turn = self._turn
         ids = (event.key_id, event.user, event.project, event.team, event.model)
         for row, id in enumerate(ids):
             if not id:
                 continue
             trail = self._rows[row].get(id) or self._trail(row, id, minute)
+            if turn and trail.turn != turn:
+                trail.keep(turn)
             seconds = trail.seconds
             before = seconds.get(second)
             if before is not None:
                 seconds[second] = before + amount
             else:
                 seconds[second] = amount
-                if len(seconds) > _TOO_MANY:
+                if len(seconds) > TOO_MANY:
                     trail.roll()
             if kind is RequestStart:
                 trail.started += 1
@@ -234,23 +165,3 @@ def id_of(token: str) -> str | None:
         return subjects.text_of_token(token)
     except ValueError:
         return None
-
-
-def used(
-    trails: Iterable[Trail], what: Counted, seconds: int, now_ns: int
-) -> list[tuple[int, int]]:
-    """What was used within so many seconds, at most an hour: nanoseconds since 1970 at which each
-    part of it was surely over, and how much it was; the oldest first."""
-    first_ns, now = now_ns - seconds * _SECOND_NS, now_ns // _SECOND_NS
-    found: dict[int, int] = {}
-    for trail in trails:
-        ends = [(second + 1, both) for second, both in trail.seconds.items()]
-        if seconds > MINUTE:
-            ends += [((minute + 1) * MINUTE, both) for minute, both in trail.minutes.items()]
-        for end, both in ends:
-            # A clock may be ahead of ours.
-            end_ns = min(end, now + 1) * _SECOND_NS
-            amount = both & _TOKENS if what == "tokens" else both // _REQUEST
-            if end_ns > first_ns and amount:
-                found[end_ns] = found.get(end_ns, 0) + amount
-    return sorted(found.items())

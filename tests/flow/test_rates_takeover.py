@@ -19,7 +19,8 @@ from ingress.rating import Passed, Rating
 from ledger import checkpoint
 from ledger.access.registry import Registry
 from ledger.beats import Beats
-from ledger.budgets.recent import Recent, pack, unpack
+from ledger.budgets.recent import Recent
+from ledger.budgets.trails import unpack
 from ledger.checkpoint import Checkpoint, digest_of
 from ledger.connection import Connection
 from ledger.reader import read_at
@@ -198,11 +199,12 @@ async def test_what_many_scopes_used_is_kept_in_pieces_beside_the_checkpoint(bus
         recent.fold(sample.start(f"c{number}", **whose), None)
     newest = await read_at(bus.connection, subjects.LEDGER, seq)
     assert newest is not None
-    state = recent.snapshot()
-    kept = Checkpoint(seq=seq, digest=digest_of(newest), book=b"", rates=pack(state))
+    packed = await recent.packed()
+    kept = Checkpoint(seq=seq, digest=digest_of(newest), book=b"", rates=packed)
     assert await checkpoint.save(bus.publisher, kept, Clock()) is not None
     loaded = await checkpoint.load(bus.connection)
-    assert unpack(loaded.rates) == state
+    assert loaded.rates == packed
+    assert len(unpack(packed)["user"]) == 10_001
     assert loaded.book == b""
 
 

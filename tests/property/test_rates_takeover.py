@@ -1,6 +1,7 @@
 """Rates hold over the death of a governor: whatever happened before it, whoever takes over lets
 nobody use much more, or much less, than was left."""
 
+import asyncio
 from collections.abc import Iterator
 from itertools import count
 
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 from ledger.budgets.legacy import Legacy
 from ledger.budgets.messages import RateLease, RateShortage, RateWant
 from ledger.budgets.rates import Rates
-from ledger.budgets.recent import Recent, pack, unpack
+from ledger.budgets.recent import Recent
+from ledger.budgets.trails import unpack
 from ledger.open_calls import OpenCalls
 from schemas.events import LedgerEvent
 from tests import sample_events as sample
@@ -42,7 +44,7 @@ class Bus:
 
     def take_over(self, from_checkpoint: bool) -> None:
         if from_checkpoint:
-            self.recent = Recent(unpack(pack(self.recent.snapshot())))
+            self.recent = Recent(unpack(asyncio.run(self.recent.packed())))
         self.rates = Rates(Legacy(self.recent, self.open, self.reign, self.now_ns))
 
 

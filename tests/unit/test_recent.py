@@ -1,10 +1,12 @@
 """What scopes used lately, as the ledger tells it."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from ledger.budgets.recent import Recent, Trail, pack, unpack, used
+from ledger.budgets.recent import Recent
+from ledger.budgets.trails import Trail, unpack, used
 from schemas import subjects
 from schemas.events import LedgerEvent
 from schemas.ids import rfc3339
@@ -102,15 +104,36 @@ def test_any_id_is_found_by_its_token(id: str) -> None:
     assert found(recent, "key", id, 60, NOON) == (2, 0)
 
 
-def test_a_snapshot_has_all_of_it() -> None:
+async def test_what_is_packed_has_all_of_it() -> None:
     recent = Recent()
     for number in range(200):
         call(recent, f"c{number}", NOON + number * SECOND)
-    again = Recent(unpack(pack(recent.snapshot())))
+    again = Recent(unpack(await recent.packed()))
     at_ns = NOON + 200 * SECOND
     for seconds in (60, 3600):
         assert found(again, "key", "k", seconds, at_ns) == found(recent, "key", "k", seconds, at_ns)
     assert unpack(b"") == {}
+
+
+async def test_what_is_packed_is_of_one_moment_while_the_fold_goes_on() -> None:
+    """Scopes are used, begin, move to minutes and are forgotten while the packing is under way."""
+    recent = Recent()
+    for number in range(5_000):
+        recent.fold(sample.start(f"c{number}", NOON, key_id=f"k{number}", project="shop"), None)
+    before = unpack(await recent.packed())
+    packing = asyncio.create_task(recent.packed())
+    await asyncio.sleep(0)
+    at_ns = NOON
+    while not packing.done():
+        at_ns += 40 * SECOND
+        for number in range(0, 6_000, 50):
+            fields: dict[str, Any] = {"key_id": f"k{number}", "project": "shop", "user": "ana"}
+            recent.fold(sample.start(f"d{number}", at_ns, **fields), None)
+        await asyncio.sleep(0)
+    assert at_ns > NOON + 5 * 40 * SECOND
+    assert unpack(await packing) == before
+    now = unpack(await recent.packed())
+    assert now["project"]["shop"] != before["project"]["shop"] and "ana" in now["user"]
 
 
 def test_late_tokens_are_those_of_calls_from_before_the_reign() -> None:
