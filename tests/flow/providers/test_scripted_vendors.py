@@ -9,7 +9,8 @@ import openai
 import pytest
 from openai import OpenAI
 
-from schemas.usage import Usage
+from schemas.catalog import Catalog
+from schemas.usage import Usage, cost_of
 from tests.contract.provider_contract import Scene
 from tests.flow.providers.dialects import WEATHER, put_together
 from tests.flow.providers.vendors import VENDORS, Scripted, Vendor
@@ -176,3 +177,24 @@ def test_who_cannot_embed_says_so(scripted: Scripted, sdk: OpenAI, name: str) ->
     with pytest.raises(openai.BadRequestError) as caught:
         sdk.embeddings.create(model=vendor.model, input="Hello")
     assert "embed" in caught.value.message and scripted.upstream.requests == []
+
+
+@every
+@both
+def test_cached_and_thought_tokens_are_shown_and_paid_by_the_price_book(
+    scripted: Scripted, sdk: OpenAI, vendor: Vendor, stream: bool
+) -> None:
+    told = Usage(input=1000, cached_input=400, output=50, reasoning=20)
+    scripted.play(vendor, Scene(usage=told))
+    answer = ask(sdk, vendor, stream=stream)
+    shown = [chunk for chunk in answer if chunk.choices][-1] if stream else answer
+    usage = shown.usage
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (1400, 70, 1470)
+    assert usage.cache_hit_tokens == usage.prompt_tokens_details.cached_tokens == 400
+    price = Catalog.load().price(vendor.name, vendor.engine)
+    if price is None:
+        assert vendor.name in ("dated", "ollama") and shown.cost["total_cost"] is None
+        return
+    cost = cost_of(told, price)
+    assert round(shown.cost["total_cost"] * 1e9) == cost.total > 0
+    assert round((shown.cost.get("cache_savings") or 0) * 1e9) == cost.cache_savings
