@@ -18,8 +18,9 @@ from tests.contract.provider_contract import (
     ask_of,
     both,
     outcome,
+    read,
 )
-from tests.upstream import Upstream, chat_answer, json_reply
+from tests.upstream import Upstream, chat_answer, chat_stream, json_reply
 from workers.http import Http
 from workers.providers import make
 from workers.providers.base import Provider
@@ -132,3 +133,44 @@ async def test_without_the_library_the_setting_says_what_to_install(
     monkeypatch.setitem(sys.modules, "litellm", None)
     with pytest.raises(ValueError, match=r"providers\.lite\.dialect: .*nexus-gateway\[litellm\]"):
         make("lite", ProviderConfig(dialect="litellm"), http, Clock())
+
+
+@both
+async def test_what_the_library_thinks_that_a_model_lacks_is_refused_by_name_or_dropped(
+    provider: Provider, upstream: Upstream, stream: bool
+) -> None:
+    upstream.script(chat_stream("Hi") if stream else json_reply(chat_answer("Hi")))
+    asked = ask_of(stream=stream, reasoning_effort="low")._replace(engine="gpt-4o")
+    failure = await outcome(provider, asked)
+    assert (failure.info.status, failure.info.param) == (400, "reasoning_effort")
+    assert not failure.reached and "drop_params" in failure.info.message
+    assert upstream.requests == []
+    dropped = ask_of(stream=stream, reasoning_effort="low", drop_params=True)
+    if stream:
+        assert (await read(provider, dropped._replace(engine="gpt-4o"))).end is not None
+    else:
+        await provider.complete(dropped._replace(engine="gpt-4o"))
+    assert "reasoning_effort" not in upstream.requests[0].json
+
+
+async def test_the_clients_headers_arrive_and_those_of_credentials_never(
+    http: Http, upstream: Upstream
+) -> None:
+    config = ProviderConfig(
+        dialect="litellm",
+        base_url=f"{upstream.url}/v1",
+        api_key=KEY,
+        headers={"X-Org": "ours"},
+        options={"provider": "openai"},
+    )
+    provider = make("lite", config, http, Clock())
+    upstream.script(json_reply(chat_answer()))
+    headers = {"X-Trace": "abc", "Authorization": "Bearer theirs", "X-Org": "theirs"}
+    await provider.complete(ask_of(headers))
+    await provider.complete(ask_of(headers)._replace(credential=CLIENT_KEY))
+    await provider.close()
+    ours, theirs = (request.headers for request in upstream.requests)
+    assert (ours["X-Trace"], ours["X-Org"]) == ("abc", "ours")
+    assert ours["Authorization"] == f"Bearer {KEY}"
+    assert (theirs["X-Trace"], theirs["X-Org"]) == ("abc", "theirs")
+    assert theirs["Authorization"] == f"Bearer {CLIENT_KEY}"

@@ -7,6 +7,7 @@ worker's environment, by the names that LiteLLM gives them.
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import import_module
@@ -22,6 +23,7 @@ from workers.asked import not_taken, says_nothing
 from workers.canonical import ChunkFolder, canonical_answer, canonical_embeddings
 from workers.exchange import Whole
 from workers.failures import Failures
+from workers.headers import passed_on
 from workers.http import Http
 from workers.providers.base import (
     NOT_AS_ASKED,
@@ -76,6 +78,7 @@ _NEEDS_NO_NETWORK = {
     "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
 }
 
+_WORD = re.compile(r"\w+")
 _encode = msgspec.json.Encoder().encode
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 
@@ -202,7 +205,7 @@ class LiteLLM:
             arguments["api_key"] = key
         if self._config.base_url:
             arguments["api_base"] = self._config.base_url
-        headers = {} if ask.credential else self._config.headers
+        headers = passed_on(ask.headers, {} if ask.credential else self._config.headers)
         if headers:
             arguments["extra_headers"] = dict(headers)
         return arguments
@@ -263,7 +266,16 @@ def _failed(error: Exception, failures: Failures) -> AttemptFailed:
     if kind == "APIConnectionError" or not isinstance(status, int) or not 400 <= status <= 599:
         return failures.broken(f"could not be asked through LiteLLM ({kind})")
     said = getattr(error, "message", "") or str(error)
+    if kind == "UnsupportedParamsError":
+        return _unsupported(said, failures)
     # `litellm.RateLimitError: RateLimitError: OpenAIException - <what the provider said>`
     body = {"error": {"message": said.partition("Exception - ")[2] or said}}
     headers = getattr(error, "litellm_response_headers", None) or {}
     return failures.refused(status, headers, _encode(body))
+
+
+def _unsupported(said: str, failures: Failures) -> AttemptFailed:
+    """The library sends nothing where it thinks that a model lacks what it was asked for; its
+    message begins with what that is."""
+    named = next((word for word in _WORD.findall(said) if word in _TAKEN), None)
+    return failures.unsendable(said) if named is None else not_taken(named, failures)
