@@ -38,6 +38,7 @@ from ingress.replies import Replies
 from ingress.routing import Router
 from ingress.server import Server, server
 from ingress.tail import Tail
+from ingress.target_states import HeardStates
 from ingress.tokens import Tokens
 from ledger.access.changes import Changes
 from ledger.access.configured import configured
@@ -50,6 +51,7 @@ from ledger.log import Ledger
 from ledger.publisher import Publisher
 from ledger.secret import ServerSecret
 from ledger.streams import ensure
+from ledger.target_states import StateFeed, TargetStates
 from schemas.budget_events import BudgetExceeded
 from schemas.catalog import Catalog
 from schemas.config import Config
@@ -75,6 +77,7 @@ def create_app(
     registry: Registry,
     feed: Feed,
     changes: Changes,
+    heard: HeardStates,
 ) -> FastAPI:
     """All routes of one ingress; hot ones are plain ASGI endpoints without framework work."""
     app = FastAPI(
@@ -92,7 +95,9 @@ def create_app(
     analytics = Analytics(connection)
     app.include_router(insights.router(gateway.keys, analytics, gateway.config.limits))
     app.include_router(live.router(tail, publisher, gateway.keys, gateway.config, gateway.clock))
-    app.include_router(status.router(connection, gateway.keys, gateway.config, gateway.clock))
+    app.include_router(
+        status.router(connection, gateway.keys, heard, gateway.config, gateway.clock)
+    )
     governor = GovernorClient(connection, gateway.clock)
     app.include_router(
         budget_pages.router(
@@ -208,6 +213,8 @@ async def run_ingress(
     applying = Applying(config, registry)
     rating = Rating(applying, leases, clock)
     beats = Beats(connection, "ingress", clock, lambda: len(replies), lambda: rating.let_through)
+    states = TargetStates()
+    heard = HeardStates(states, clock)
     ratios = Ratios()
     ratios.listen(connection)
     pools = Pools(connection, clock)
@@ -238,7 +245,7 @@ async def run_ingress(
     )
     changes = Changes(ledger, registry, feed, clock)
     tail = Tail(connection)
-    app = create_app(gateway, connection, publisher, tail, registry, feed, changes)
+    app = create_app(gateway, connection, publisher, tail, registry, feed, changes, heard)
 
     def listening() -> None:
         log.info("ingress ready", extra={"ingress": replies.ingress})
@@ -252,6 +259,7 @@ async def run_ingress(
         asyncio.create_task(beats.run()),
         asyncio.create_task(feed.run()),
         asyncio.create_task(leases.run()),
+        asyncio.create_task(StateFeed(connection, states, clock).run()),
     ]
     if tokens is not None:
         tokens.start()

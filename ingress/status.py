@@ -14,12 +14,14 @@ from starlette.responses import Response
 from ingress.auth import Authenticator
 from ingress.openapi import VERSION
 from ingress.pools import Pools
+from ingress.target_states import HeardStates
 from ledger.connection import Connection, Disconnected, NoResponders, RequestTimeout
 from ledger.health import ProviderState, State
 from schemas import subjects
 from schemas.config import Config
 from schemas.errors import Unavailable
 from schemas.ids import Clock
+from schemas.target_events import Circuit, TargetState
 
 _ASK_WITHIN = 0.5
 _ASK_AGAIN = 0.1
@@ -33,9 +35,14 @@ Part = Literal["ok", "away", "unknown"]
 
 
 class ProviderHealth(ProviderState, frozen=True):
-    """A provider as `/health` shows it; `reason` says why where the attempts alone do not."""
+    """A provider as `/health` shows it; `reason` says why where the attempts alone do not.
+
+    `circuits` has the targets that are left alone (`open`) or probed (`half_open`), by engine; `*`
+    is the whole provider.
+    """
 
     reason: str | None = None
+    circuits: dict[str, Circuit] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -53,9 +60,11 @@ class Health(msgspec.Struct, frozen=True):
     components: dict[str, Part]
 
 
-def router(connection: Connection, keys: Authenticator, config: Config, clock: Clock) -> APIRouter:
+def router(
+    connection: Connection, keys: Authenticator, heard: HeardStates, config: Config, clock: Clock
+) -> APIRouter:
     """`GET /health`, `GET /api/v1/health` and `GET /metrics`."""
-    status = StatusPages(connection, keys, config, clock)
+    status = StatusPages(connection, keys, heard, config, clock)
     api = APIRouter(tags=["status"])
     for path in ("/health", "/api/v1/health"):
         api.add_api_route(
@@ -85,10 +94,16 @@ class StatusPages:
     """The endpoints; a flood of requests asks the bus twice a second at most."""
 
     def __init__(
-        self, connection: Connection, keys: Authenticator, config: Config, clock: Clock
+        self,
+        connection: Connection,
+        keys: Authenticator,
+        heard: HeardStates,
+        config: Config,
+        clock: Clock,
     ) -> None:
         self._connection = connection
         self._keys = keys
+        self._heard = heard
         self._config = config
         self._clock = clock
         self._pools = Pools(connection, clock)
@@ -147,7 +162,12 @@ class StatusPages:
         state, deserted = await asyncio.gather(self._ask_governor(), self._deserted_pools())
         known = state.providers if state else {}
         providers = {
-            name: _provider(known.get(name, ProviderState()), (config.pool or name) in deserted)
+            name: _provider(
+                known.get(name, ProviderState()),
+                (config.pool or name) in deserted,
+                self._heard.whole(name),
+                self._heard.of_provider(name),
+            )
             for name, config in self._config.providers.items()
         }
         components = self._components(state, deserted)
@@ -194,13 +214,23 @@ class StatusPages:
         }
 
 
-def _provider(state: ProviderState, deserted: bool) -> ProviderHealth:
+def _provider(
+    state: ProviderState, deserted: bool, whole: TargetState | None, circuits: dict[str, Circuit]
+) -> ProviderHealth:
+    status, reason = state.status, None
+    if deserted:
+        status, reason = "unhealthy", "no worker serves its queue"
+    elif whole is not None:
+        status, reason = "unhealthy", f"left alone until {whole.until}: {whole.reason}"
+    elif circuits and status == "healthy":
+        status = "degraded"
     return ProviderHealth(
-        status="unhealthy" if deserted else state.status,
+        status=status,
         latency_ms=state.latency_ms,
         error_rate=state.error_rate,
         recent_attempts=state.recent_attempts,
-        reason="no worker serves its queue" if deserted else None,
+        reason=reason,
+        circuits=circuits or msgspec.UNSET,
     )
 
 

@@ -15,11 +15,13 @@ from ingress import live, status
 from ingress.auth import Authenticator, Feed
 from ingress.server import server
 from ingress.tail import Tail
+from ingress.target_states import HeardStates
 from ingress.tokens import Tokens
 from ledger.access.configured import configured
 from ledger.access.registry import Registry
 from ledger.publisher import Publisher
 from ledger.secret import ServerSecret
+from ledger.target_states import TargetStates
 from schemas.config import Config
 from schemas.errors import NexusError
 from schemas.ids import Clock
@@ -76,7 +78,8 @@ async def doors(bus: Bus, config: Config, clock: Clock | None = None) -> AsyncIt
     tail = Tail(bus.connection)
     app = FastAPI()
     app.include_router(live.router(tail, Publisher(bus.connection), keys, config, clock))
-    app.include_router(status.router(bus.connection, keys, config, clock))
+    heard = HeardStates(TargetStates(), clock)
+    app.include_router(status.router(bus.connection, keys, heard, config, clock))
 
     async def refuse(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, NexusError)
