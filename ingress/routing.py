@@ -1,14 +1,14 @@
 """Where a call runs: from the name a client sent to the ordered targets of its plan."""
 
 import re
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from itertools import islice, pairwise
+from itertools import islice
 from typing import NamedTuple
 
+from ingress.conditions import Conditions, NoConditions
 from ingress.own_prices import own_price
-from ingress.weighing import Behind, Plans, most_targets, name_plans, policy_plans, shares
+from ingress.weighing import Behind, Plans, Route, most_targets, name_plans, policy_plans, shares
 from schemas.call import Target, Timeouts
 from schemas.catalog import Catalog
 from schemas.config import Config, ModelConfig
@@ -42,17 +42,6 @@ class _Place(NamedTuple):
     weight: int = 1
 
 
-class _Route(NamedTuple):
-    """The plans of a name, one for each target that may come first, with their running weights.
-
-    It holds for one minute: prices may change with the date and the time of day.
-    """
-
-    minute: int
-    plans: tuple[tuple[Target, ...], ...]
-    bounds: tuple[int, ...]
-
-
 class Router:
     """Plans by model name: of the configuration first, then of the catalog."""
 
@@ -61,11 +50,13 @@ class Router:
         config: Config,
         catalog: Catalog,
         clock: Clock = Clock(),  # noqa: B008 - a Clock has no state
+        conditions: Conditions = NoConditions(),  # noqa: B008 - nor has it
     ) -> None:
         self.config = config
         self.catalog = catalog
         self._clock = clock
-        self._routes: dict[tuple[str, Brought], _Route] = {}
+        self._conditions = conditions
+        self._routes: dict[tuple[str, Brought], Route] = {}
         self._price_lists = self._lists()
         self._patterns = {name: one for name, one in config.models.items() if is_pattern(name)}
         self._shares = {name: shares(policy) for name, policy in config.routes.items()}
@@ -77,17 +68,15 @@ class Router:
         ]
 
     def plan(self, model: str, brought: Brought = _NONE) -> tuple[Target, ...]:
-        """The targets of a call in order; the first is drawn by weight where there are several.
+        """The targets of a call in order; the first is drawn by weight where there are several, and
+        is the less loaded of two where their weights are equal.
 
         `brought` names the providers that the client has a key of its own for: they come first
         where the choice is ours. Raises ModelNotFound, saying what to set where only a key is
         missing.
         """
         route = self._route(model, brought)
-        if len(route.plans) == 1:
-            return route.plans[0]
-        draw = int.from_bytes(self._clock.entropy(4), "big") * route.bounds[-1] >> 32
-        return route.plans[bisect_right(route.bounds, draw)]
+        return route.drawn(self._conditions, self._clock.entropy)
 
     def through(self, model: str) -> tuple[Target, ...]:
         """The plan of a client that comes with nothing but a provider's key: to `target_url`, under
@@ -150,8 +139,7 @@ class Router:
             route = self._route(model, _NONE)
         except ModelNotFound:
             return None
-        shares = [high - low for low, high in pairwise((0, *route.bounds))]
-        return route.plans[shares.index(max(shares))][0]
+        return route.plans[route.weights.index(max(route.weights))][0]
 
     def remedy(self, model: str) -> str:
         """What would make a name usable that is not, as a phrase: `set OPENAI_API_KEY`. Empty for
@@ -227,7 +215,7 @@ class Router:
             self._price_lists = self._lists()
             self.__dict__.pop("names", None)
 
-    def _route(self, model: str, brought: Brought) -> _Route:
+    def _route(self, model: str, brought: Brought) -> Route:
         minute = self._clock.now_ns() // _MINUTE_NS
         route = self._routes.get((model, brought))
         if route is None or route.minute != minute:
@@ -237,7 +225,7 @@ class Router:
             route = self._routes[model, brought] = self._new_route(model, brought, minute)
         return route
 
-    def _new_route(self, model: str, brought: Brought, minute: int) -> _Route:
+    def _new_route(self, model: str, brought: Brought, minute: int) -> Route:
         name = self.chosen(model)
         if name in self._shares:
             plans, bounds = self._policy_plans(name, brought)
@@ -245,7 +233,8 @@ class Router:
             plans, bounds = name_plans(*self._own(name, brought))
         if not plans:
             raise self._not_found(model)
-        return _Route(minute, tuple([plan[: self._most] for plan in plans]), bounds)
+        shortened = tuple([plan[: self._most] for plan in plans])
+        return Route(minute, shortened, bounds, name in self._shares)
 
     def _own(self, name: str, brought: Brought) -> tuple[list[tuple[Target, int]], list[Target]]:
         """The targets of a name with their weights, and those of its fallbacks."""

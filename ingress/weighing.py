@@ -1,15 +1,49 @@
 """The plans among which a draw decides: those of a model with several targets, those of a route."""
 
-from collections.abc import Sequence
-from itertools import accumulate
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
+from ingress.balancing import choose
+from ingress.conditions import Conditions
 from schemas.call import Target
 from schemas.config import RoutePolicy, RouterConfig
 
 # Plans, each for one target that may come first, and the running sums of their weights.
 Plans = tuple[tuple[tuple[Target, ...], ...], tuple[int, ...]]
 _ALL = 100_000
+_DRAW_BYTES = 4
+_DRAW_BITS = 8 * _DRAW_BYTES
+
+
+class Route(NamedTuple):
+    """The plans of a name, one for each target that may come first, with their running weights;
+    `is_shared` where a policy says who gets how much, however they fare.
+
+    It holds for one minute: prices may change with the date and the time of day.
+    """
+
+    minute: int
+    plans: tuple[tuple[Target, ...], ...]
+    bounds: tuple[int, ...]
+    is_shared: bool
+
+    @property
+    def weights(self) -> list[int]:
+        return [high - low for low, high in pairwise((0, *self.bounds))]
+
+    def drawn(self, conditions: Conditions, entropy: Callable[[int], bytes]) -> tuple[Target, ...]:
+        """One of the plans, by weight; of those of equal weight that of the less loaded of two."""
+        if len(self.plans) == 1:
+            return self.plans[0]
+        draw = int.from_bytes(entropy(_DRAW_BYTES), "big")
+        weights = self.weights
+        if self.is_shared or len(set(weights)) == len(weights):
+            return self.plans[bisect_right(self.bounds, draw * self.bounds[-1] >> _DRAW_BITS)]
+        other = int.from_bytes(entropy(_DRAW_BYTES), "big")
+        draws = draw / 2**_DRAW_BITS, other / 2**_DRAW_BITS
+        return self.plans[choose([plan[0] for plan in self.plans], weights, conditions, draws)]
 
 
 class Behind(NamedTuple):

@@ -1,4 +1,4 @@
-"""Balancing in simulated time: it keeps away from what is slow, and comes back when that is over."""
+"""Balancing in simulated time: it keeps away from what is slow, and comes back afterwards."""
 
 import heapq
 import random
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingress.balancing import Loads, choose
+from ingress.balancing import Loads, Running, choose
 from ingress.conditions import Condition
 from ingress.measured import Measured, NothingBroken
 from ingress.target_statistics import TargetStatistics
@@ -46,7 +46,7 @@ class Traffic:
 
     def run(self, until: float, took: Took) -> None:
         ends: list[tuple[float, int, int, float]] = []
-        begun = {}
+        begun: dict[int, Running] = {}
         arrival = self.seconds
         while arrival < until:
             arrival += self._chance.expovariate(self._per_second)

@@ -2,19 +2,24 @@
 
 import random
 from collections import Counter
+from typing import Any
 
 import pytest
 
 from ingress.balancing import Load, Loads, choose
 from ingress.conditions import Condition, NoConditions
 from ingress.measured import Measured, NothingBroken
+from ingress.routing import Router
 from ingress.target_statistics import TargetStatistics
 from schemas.call import Target
+from schemas.config import ModelConfig, RoutePolicy, RouteTarget, TargetConfig
 from schemas.frames import FIRST_FENCE, Finish, Timings
 from schemas.ids import Clock
 from schemas.usage import Usage
+from tests.routes import CATALOG, NOON, router
 
 TARGETS = [Target(name, "m", name) for name in "abc"]
+EQUAL = tuple(TargetConfig(name, "m") for name in ("local", "openai"))
 
 
 class Now:
@@ -175,3 +180,25 @@ def test_the_conditions_of_a_target_are_all_that_is_known_of_it() -> None:
     run(loads, now, TARGETS[0], 100)
     loads.begin(TARGETS[0])
     assert measured.of("a", "m") == Condition(running=1, peak_ms=100)
+
+
+def _first(told: Told, models: dict[str, ModelConfig], name: str, **settings: Any) -> Counter[str]:
+    routes = router("local", "openai", models=models, **settings)
+    balanced = Router(routes.config, CATALOG, Clock(now_ns=lambda: NOON), told)
+    return Counter([balanced.plan(name)[0].provider for _ in range(200)])
+
+
+def test_a_name_with_equal_targets_goes_to_the_less_loaded_and_the_other_stands_by() -> None:
+    models = {"chat": ModelConfig(targets=EQUAL)}
+    slow = Told(local=Condition(peak_ms=900.0), openai=Condition(peak_ms=90.0))
+    assert _first(slow, models, "chat") == {"openai": 200}
+    even = _first(Told(), models, "chat")
+    assert even["openai"] == pytest.approx(100, abs=50) and even["local"]
+
+
+def test_the_shares_of_a_route_are_kept_whoever_is_slow() -> None:
+    models = {"a": ModelConfig(provider="local"), "b": ModelConfig(provider="openai")}
+    behind = (RouteTarget("a", 1), RouteTarget("b", 1))
+    slow = Told(local=Condition(peak_ms=900.0), openai=Condition(peak_ms=90.0))
+    found = _first(slow, models, "r", routes={"r": RoutePolicy("weighted", targets=behind)})
+    assert found["local"] == pytest.approx(100, abs=50)
