@@ -21,6 +21,7 @@ from analytics.client import Analytics
 from ingress import admin, budget_pages, catalog_routes, insights, live, openapi, status
 from ingress.admission import Admission
 from ingress.auth import Authenticator
+from ingress.balancing import Loads
 from ingress.body import ClientLeft
 from ingress.budgeting import Budgeting
 from ingress.calibration import Ratios
@@ -32,6 +33,7 @@ from ingress.gate import Gate
 from ingress.governor_client import GovernorClient
 from ingress.lease_client import LeaseClient
 from ingress.limits import Applying
+from ingress.measured import Measured
 from ingress.pools import Pools
 from ingress.rating import Rating
 from ingress.replies import Replies
@@ -39,6 +41,7 @@ from ingress.routing import Router
 from ingress.server import Server, server
 from ingress.tail import Tail
 from ingress.target_states import HeardStates
+from ingress.target_statistics import TargetStatistics
 from ingress.tokens import Tokens
 from ledger.access.changes import Changes
 from ledger.access.configured import configured
@@ -207,14 +210,17 @@ async def run_ingress(
     keys = Authenticator(config, registry, feed, secret, tokens, clock)
     catalog = Catalog.load(clock)
     catalog.follow(config.price_file)
-    router = Router(config, catalog, clock)
+    states = TargetStates()
+    heard = HeardStates(states, clock)
+    statistics, loads = TargetStatistics(clock), Loads(clock)
+    statistics.listen(connection)
+    conditions = Measured(statistics, loads, heard)
+    router = Router(config, catalog, clock, conditions)
     leases = LeaseClient(connection, clock)
     budgeting = Budgeting(leases, config.budget_zone, clock, partial(_append, ledger))
     applying = Applying(config, registry)
     rating = Rating(applying, leases, clock)
     beats = Beats(connection, "ingress", clock, lambda: len(replies), lambda: rating.let_through)
-    states = TargetStates()
-    heard = HeardStates(states, clock)
     ratios = Ratios()
     ratios.listen(connection)
     pools = Pools(connection, clock)
@@ -236,11 +242,13 @@ async def run_ingress(
             ratios,
             replies.ingress,
             clock,
+            conditions,
         ),
         admission=Admission(ledger, publisher, blobs, pools, budgeting, clock),
         replies=replies,
         canceller=canceller,
         blobs=blobs,
+        loads=loads,
         count_refusal=beats.count_refusal,
     )
     changes = Changes(ledger, registry, feed, clock)

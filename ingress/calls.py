@@ -14,6 +14,7 @@ import msgspec
 
 from ingress.admission import Admission
 from ingress.auth import Authenticator, Headers
+from ingress.balancing import Loads, Running
 from ingress.body import ClientLeft, read_body
 from ingress.cancel import Canceller
 from ingress.gate import Entered, Gate
@@ -61,6 +62,7 @@ class Gateway(NamedTuple):
     replies: Replies
     canceller: Canceller
     blobs: Blobs
+    loads: Loads
     count_refusal: Callable[[str], None]
 
 
@@ -117,13 +119,14 @@ class ModelCalls:
         gateway, call = self._gateway, entered.call
         is_admitted = False
         reply = gateway.replies.open(call.id)
+        running = gateway.loads.begin(call.target)
         watch = asyncio.ensure_future(_disconnected(receive))
         watch.add_done_callback(lambda _: reply.leave())
         try:
             job_seq = await gateway.admission.admit(call, entered.taken)
             is_admitted = True
             try:
-                outcome = await self._relay(entered, reply, answer)
+                outcome = await self._relay(entered, reply, running, answer)
             except asyncio.CancelledError:
                 # This process stops, and its patience with running calls is over.
                 gateway.canceller.cancel(call, job_seq)
@@ -134,9 +137,12 @@ class ModelCalls:
         finally:
             entered.rated.release(None if is_admitted else 0)
             watch.cancel()
+            gateway.loads.end(running)
             gateway.replies.close(reply)
 
-    async def _relay(self, entered: Entered, reply: Reply, answer: "Answer") -> Outcome:
+    async def _relay(
+        self, entered: Entered, reply: Reply, running: Running, answer: "Answer"
+    ) -> Outcome:
         """Frames to the client until the end, or until nobody will see it any more."""
         call, clock = entered.call, self._gateway.clock
         overdue_ns = call.deadline_ns + int(_AFTER_DEADLINE * 1e9)
@@ -152,6 +158,7 @@ class ModelCalls:
                 elif isinstance(frame, Finish):
                     # Before the last bytes go out: the client's next call may follow at once.
                     entered.rated.release(_tokens(frame.usage))
+                    running.finished(frame)
                     return await self._finish(entered, frame, answer)
                 elif isinstance(frame, Failure):
                     entered.rated.release(_tokens(frame.usage))

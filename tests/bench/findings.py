@@ -7,6 +7,7 @@ import msgspec
 
 from tests.bench.adapters import BASE, Adapter
 from tests.bench.admission import Admission
+from tests.bench.balance import Balance
 from tests.bench.budgets import Decisions
 from tests.bench.keys import Keys
 from tests.bench.loads import Outcome
@@ -52,6 +53,7 @@ class Findings(msgspec.Struct):
     admission: Admission | None = None
     budgets: list[Decisions] = msgspec.field(default_factory=list[Decisions])
     rates: list[Admitted] = msgspec.field(default_factory=list[Admitted])
+    balance: Balance | None = None
     runs: list[Run] = msgspec.field(default_factory=list[Run])
 
     def of(self, load: str, target: str | None = None) -> list[Run]:
@@ -117,6 +119,7 @@ def figures(found: Findings) -> list[Figure]:
         *_of_admission(found.admission),
         *[figure for decisions in found.budgets for figure in _of_budgets(decisions)],
         *[figure for admitted in found.rates for figure in _of_rates(admitted)],
+        *_of_balance(found.balance),
         _figure("replies wrong, lost or reordered", "", 0, 0, [_faults(found)]),
     ]  # fmt: skip
 
@@ -191,6 +194,17 @@ def _of_rates(found: Admitted) -> list[Figure]:
                 least=True),
         _figure(f"{of}: most in any second", "", LIMIT + BURST, LIMIT + BURST,
                 [found.most_in_a_second]),
+    ]  # fmt: skip
+
+
+def _of_balance(found: Balance | None) -> list[Figure]:
+    if found is None:
+        return []
+    better = found.in_turn.p95 / found.balanced.p95
+    return [
+        _figure("one deployment of three ten times slower: p95 in turn over balanced", "times",
+                2, 5, [better], least=True),
+        _figure("CPU of a choice among three deployments", "µs", 5, 3, [found.choice_ns / 1e3]),
     ]  # fmt: skip
 
 

@@ -65,11 +65,14 @@ def serving(module: str, *arguments: str) -> Iterator[Service]:
 
 
 @contextmanager
-def nexus(directory: Path, upstream: str, models: tuple[str, ...]) -> Iterator[Started]:
-    """Run `nexus up` on `directory` (must not exist) until the block ends; ready when entered."""
+def nexus(directory: Path, settings: str) -> Iterator[Started]:
+    """Run `nexus up` on `directory` (must not exist) until the block ends; ready when entered.
+
+    `settings` is its YAML and has to know the model `bench-unary`.
+    """
     directory.mkdir()
     config, log = directory / "nexus.yaml", directory / "nexus.log"
-    config.write_text(_configuration(upstream, models))
+    config.write_text(settings)
     port = free_port()
     command = [sys.executable, "-m", "compose.cli", "up", "--host", "127.0.0.1"]
     command += ["--port", str(port), "--data-dir", str(directory / "data"), "--config", str(config)]
@@ -112,7 +115,8 @@ def environment() -> dict[str, str]:
     }
 
 
-def _configuration(upstream: str, models: tuple[str, ...]) -> str:
+def configuration(upstream: str, models: tuple[str, ...]) -> str:
+    """Settings of a gateway with one upstream."""
     lines = [
         "providers:",
         f"  bench: {{dialect: openai, base_url: {upstream}, api_key: '${{BENCH_UPSTREAM_KEY}}'}}",

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from ingress.balancing import Loads, Running, choose
 from ingress.conditions import Condition
-from ingress.measured import Measured, NothingBroken
+from ingress.measured import Measured
+from ingress.target_states import HeardStates
 from ingress.target_statistics import TargetStatistics
+from ledger.target_states import TargetStates
 from schemas.call import Target
 from schemas.frames import FIRST_FENCE, Finish, Timings
 from schemas.ids import Clock
@@ -42,7 +44,9 @@ class Traffic:
         self._per_second = per_second
         clock = Clock(monotonic=lambda: self.seconds)
         self._loads = Loads(clock)
-        self._conditions = Measured(TargetStatistics(clock), self._loads, NothingBroken())
+        self._conditions = Measured(
+            TargetStatistics(clock), self._loads, HeardStates(TargetStates(), clock)
+        )
 
     def run(self, until: float, took: Took) -> None:
         ends: list[tuple[float, int, int, float]] = []

@@ -8,9 +8,11 @@ import pytest
 
 from ingress.balancing import Load, Loads, choose
 from ingress.conditions import Condition, NoConditions
-from ingress.measured import Measured, NothingBroken
+from ingress.measured import Measured
 from ingress.routing import Router
+from ingress.target_states import HeardStates
 from ingress.target_statistics import TargetStatistics
+from ledger.target_states import TargetStates
 from schemas.call import Target
 from schemas.config import ModelConfig, RoutePolicy, RouteTarget, TargetConfig
 from schemas.frames import FIRST_FENCE, Finish, Timings
@@ -175,7 +177,7 @@ def test_the_targets_that_are_remembered_are_bounded_and_running_ones_stay() -> 
 def test_the_conditions_of_a_target_are_all_that_is_known_of_it() -> None:
     now = Now()
     statistics, loads = TargetStatistics(now.clock), Loads(now.clock)
-    measured = Measured(statistics, loads, NothingBroken())
+    measured = Measured(statistics, loads, HeardStates(TargetStates(), now.clock))
     assert measured.of("a", "m") == Condition()
     run(loads, now, TARGETS[0], 100)
     loads.begin(TARGETS[0])

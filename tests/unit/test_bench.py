@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.bench import adapters, meter, services, upstream, wire
 from tests.bench.adapters import Adapter
 from tests.bench.admission import Admission
+from tests.bench.balance import Balance, Way
 from tests.bench.budgets import Decisions
 from tests.bench.client import Generator
 from tests.bench.findings import Figure, Findings, figures
@@ -372,3 +373,14 @@ def test_every_adapter_is_measured_by_bytes_of_its_own_stage() -> None:
     assert next(one.name for one in found) == adapters.BASE
     assert {one.name for one in found} >= {"azure", "anthropic", "gemini", "cohere", "bedrock"}
     assert all(time > 0 for one in found for time in (*one.text_ns, *one.tools_ns, *one.chunk_ns))
+
+
+def test_balancing_is_judged_by_how_much_longer_calls_take_in_turn() -> None:
+    balanced = Way(600, 100.0, 150.0, 0.01)
+    found = Findings("nexus", {}, balance=Balance(Way(600, 110.0, 1200.0, 1 / 3), balanced, 4_000))
+    assert _figure(found, "one deployment of three").measured == pytest.approx(8)
+    assert _figure(found, "one deployment of three").verdict == "stretch"
+    assert _figure(found, "CPU of a choice").verdict == "met"
+    found.balance = Balance(balanced, balanced, 6_000)
+    assert _figure(found, "one deployment of three").verdict == "MISSED"
+    assert _figure(found, "CPU of a choice").verdict == "MISSED"
