@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 
 from faststream import FastStream
 from nats.errors import ConnectionClosedError, ConnectionReconnectingError
@@ -35,6 +36,7 @@ from workers.providers import make
 from workers.providers.base import Provider
 from workers.puller import Puller
 from workers.run import Runner
+from workers.slots import Slots
 
 log = logging.getLogger("nexus.worker")
 
@@ -46,21 +48,25 @@ _STATES_WITHIN = 2.0
 class Pools:
     """What this worker pulls from: two lanes for each of its pools."""
 
-    def __init__(self, connection: Connection, runner: Runner, pools: dict[str, int]) -> None:
+    def __init__(self, connection: Connection, runner: Runner, slots: dict[str, Slots]) -> None:
         self._connection = connection
-        self._pullers = [
-            Puller(
-                connection,
-                pool,
-                lane,
-                lane_slots(concurrency, lane),
-                runner.run,
-                runner.give_back,
-                runner.calls.received_at,
-            )
-            for pool, concurrency in pools.items()
-            for lane in subjects.LANES
-        ]
+        self._pullers: list[Puller] = []
+        for pool, of_pool in slots.items():
+            lanes = {
+                lane: Puller(
+                    connection,
+                    pool,
+                    lane,
+                    lane_slots(of_pool.most, lane),
+                    runner.run,
+                    runner.give_back,
+                    runner.calls.received_at,
+                )
+                for lane in subjects.LANES
+            }
+            of_pool.running = partial(_running_in, lanes)
+            of_pool.on_change = partial(_resize, lanes, of_pool)
+            self._pullers += lanes.values()
 
     def start(self) -> None:
         for puller in self._pullers:
@@ -89,6 +95,15 @@ class Pools:
                 task.cancel()
         if returning:
             await asyncio.wait(returning, timeout=_HAND_BACK)
+
+
+def _running_in(lanes: dict[str, Puller]) -> int:
+    return sum(len(puller.running) for puller in lanes.values())
+
+
+def _resize(lanes: dict[str, Puller], slots: Slots) -> None:
+    for lane, puller in lanes.items():
+        puller.resize(lane_slots(slots.allowed, lane))
 
 
 def create_worker(
@@ -139,13 +154,16 @@ def create_worker(
             states = TargetStates()
             feed = StateFeed(connection, states, clock)
             circuits = Circuits(connection, publisher, config.breaker, states, clock)
-            runner = Runner(connection, publisher, providers, keys, circuits, config.queue, clock)
+            slots = {pool: Slots(pool, most, clock) for pool, most in served.items()}
+            runner = Runner(
+                connection, publisher, providers, keys, circuits, slots, config.queue, clock
+            )
             connection.subscribe(
                 subjects.CANCELS, lambda message: runner.cancel(message.subject.partition(".")[2])
             )
             connection.subscribe(subjects.RUNNING, lambda m: _answer_running(connection, runner, m))
             beats = Beats(connection, "worker", clock, lambda: len(runner.calls))
-            work = Pools(connection, runner, served)
+            work = Pools(connection, runner, slots)
             async with asyncio.TaskGroup() as background:
                 tasks = [
                     background.create_task(feed.run()),

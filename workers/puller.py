@@ -7,6 +7,7 @@ always backed by a free slot, so no job waits unstarted in this process while it
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from functools import partial
 
 import msgspec
 
@@ -19,6 +20,7 @@ _EXPIRES = 30.0
 _HEARTBEAT_EVERY = 5.0
 _SILENCE = 3 * _HEARTBEAT_EVERY
 _PAUSE = 0.25
+_ON_THE_WAY = 5.0
 _SECOND = 1_000_000_000
 _HEARTBEAT = 100
 
@@ -61,7 +63,8 @@ class _Pull(msgspec.Struct, omit_defaults=True):
 
 class Puller:
     """One lane of one pool: `slots` jobs at once, each run by `run(job)` in a task of its own; what
-    comes when it cannot be begun goes to `give_back(job)`."""
+    comes when it cannot be begun goes to `give_back(job)`. No `resize` makes it more than `slots`.
+    """
 
     def __init__(
         self,
@@ -75,11 +78,12 @@ class Puller:
     ) -> None:
         self._connection = connection
         self._next = subjects.api("CONSUMER.MSG.NEXT", subjects.WORK, subjects.consumer(pool, lane))
-        self._slots = slots
+        self._most = self._slots = slots
         self._run = run
         self._give_back = give_back
         self._received = received
         self._inbox = f"{connection.inbox}.pull-{subjects.consumer(pool, lane)}"
+        self._window = 0
         self._generation = 0
         self._outstanding = 0
         self._heard = 0.0
@@ -88,10 +92,32 @@ class Puller:
         self.returning: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
-        self._subscription = self._connection.subscribe(f"{self._inbox}.*", self._on_message)
+        self._listen()
         self._connection.on_reconnect(self._ask_anew)
         self._heard = asyncio.get_running_loop().time()
         self._ask()
+
+    def resize(self, slots: int) -> None:
+        """Run no more than `slots` jobs at once from now on. What runs goes on, and so does what is
+        on its way already."""
+        self._slots = min(slots, self._most)
+        if self._stopped:
+            return
+        if len(self.running) + self._outstanding <= self._slots:
+            self._ask()
+            return
+        # A request cannot be taken back, but it dies with the subscription that it answers to.
+        old = self._subscription
+        old.fade()
+        asyncio.get_running_loop().call_later(_ON_THE_WAY, old.unsubscribe)
+        self._listen()
+        self._ask_anew()
+
+    def _listen(self) -> None:
+        self._window += 1
+        self._subscription = self._connection.subscribe(
+            f"{self._inbox}.{self._window}.*", partial(self._on_message, self._window)
+        )
 
     def check(self) -> None:
         """Called every now and then: asks anew after a silence of three heartbeats."""
@@ -127,10 +153,10 @@ class Puller:
             expires=int(_EXPIRES * _SECOND),
             idle_heartbeat=int(_HEARTBEAT_EVERY * _SECOND),
         )
-        reply = f"{self._inbox}.{self._generation}"
+        reply = f"{self._inbox}.{self._window}.{self._generation}"
         self._connection.publish(self._next, msgspec.json.encode(request), reply=reply)
 
-    def _on_message(self, message: Message) -> None:
+    def _on_message(self, window: int, message: Message) -> None:
         self._heard = asyncio.get_running_loop().time()
         status = message.status
         if status == _HEARTBEAT:
@@ -138,8 +164,9 @@ class Puller:
         if status:
             self._on_status(message)
             return
-        self._outstanding = max(0, self._outstanding - 1)
-        if self._stopped or len(self.running) >= self._slots:
+        if window == self._window:
+            self._outstanding = max(0, self._outstanding - 1)
+        if self._stopped or len(self.running) >= self._most:
             returning = asyncio.create_task(self._give_back(Job.of(message, self._received())))
             self.returning.add(returning)
             returning.add_done_callback(self.returning.discard)
@@ -151,7 +178,7 @@ class Puller:
 
     def _on_status(self, message: Message) -> None:
         """A request ended; `Nats-Pending-Messages` says how many of its jobs never came."""
-        if message.subject != f"{self._inbox}.{self._generation}":
+        if message.subject != f"{self._inbox}.{self._window}.{self._generation}":
             return
         unserved = message.header("Nats-Pending-Messages")
         if unserved is None:

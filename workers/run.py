@@ -10,6 +10,7 @@ worker had before in `workers/redelivery.py`.
 import asyncio
 import logging
 import random
+from collections.abc import Mapping
 
 import msgspec
 
@@ -18,7 +19,7 @@ from ledger.connection import Connection
 from ledger.log import Ledger
 from ledger.publisher import Publisher, Refused, Unresolved
 from ledger.reader import Unreadable
-from schemas.call import decode_call
+from schemas.call import Call, decode_call
 from schemas.config import QueueConfig
 from schemas.errors import ErrorInfo
 from schemas.frames import End, Failure, Timings
@@ -48,6 +49,7 @@ from workers.recording import Recorder
 from workers.redelivery import LOOK_AGAIN, Takeover, expired
 from workers.retry import MAX_TRIES_OF_NETWORK, backoff, fits, tries
 from workers.running import Running, RunningCalls
+from workers.slots import Slots
 
 log = logging.getLogger("nexus.worker")
 
@@ -62,6 +64,7 @@ class Runner:
         providers: dict[str, Provider],
         keys: ClientKeys,
         circuits: Circuits,
+        slots: Mapping[str, Slots],
         queue: QueueConfig,
         clock: Clock,
     ) -> None:
@@ -70,6 +73,7 @@ class Runner:
         ledger = Ledger(publisher, "worker")
         self._blobs = Blobs(connection, publisher)
         self._circuits = circuits
+        self._slots = slots
         self._queue = queue
         self._clock = clock
         self.calls = RunningCalls(connection, queue, clock)
@@ -222,6 +226,7 @@ class Runner:
                 left = 0 if visit.is_probe else tries(network=failed.network) - attempt
                 again = failed.retryable and left > 0 and self._fits(running, wait)
                 visit.failed(failed, again=again)
+                self._throttle(running.call, failed)
                 again = again and not self._shut(running, at)
                 goes_on = again or (failed.falls_back and self._has_onward(running, at))
                 if running.index or not goes_on:
@@ -238,8 +243,16 @@ class Runner:
                 raise
             else:
                 visit.answered()
+                self._slots[running.call.target.pool].answered()
                 return end
         return None
+
+    def _throttle(self, call: Call, failed: AttemptFailed) -> None:
+        """Fewer calls at once where our own rate is limited, not that of a client's key or a quota
+        that is used up."""
+        is_own = call.target.provider not in call.credentials
+        if failed.info.status == 429 and failed.retryable and is_own:
+            self._slots[call.target.pool].refused()
 
     def _shut(self, running: Running, at: int) -> bool:
         return self._circuits.passage(running.call, running.call.plan[at]).seconds > 0

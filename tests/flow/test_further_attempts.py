@@ -349,6 +349,7 @@ async def test_a_job_that_came_when_it_could_not_be_begun_leaves_nothing_unknown
             {},
             ClientKeys(ServerSecret(()), {}),
             Circuits(cluster.connection, publisher, BreakerConfig(), TargetStates(), CLOCK),
+            {},
             QueueConfig(ack_wait=30.0, in_progress_every=1.0),
             CLOCK,
         )
