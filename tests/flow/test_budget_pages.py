@@ -1,13 +1,15 @@
 """Budgets as people see them over HTTP: how they stand, begin anew, and why a call was admitted."""
 
 import json
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 from compose.nats_server import NatsServer
-from schemas.budget_events import BudgetReset
+from schemas.budget_events import BudgetExceeded, BudgetReset
 from schemas.config import BusConfig, Config
+from schemas.ids import rfc3339
 from tests.budget_desk import (
     ANA_KEY,
     BOB_KEY,
@@ -174,6 +176,19 @@ async def test_a_call_is_explained_by_its_id_in_any_form(
             budgets=CONFIG.budgets,
         )
         of_call: dict[str, Any] = {"accounts": accounts_of_ana(), "event_id": new_id()}
+        refused = await bus.append(
+            BudgetExceeded(
+                event_id=new_id(),
+                time=rfc3339(time.time_ns()),
+                v=1,
+                call_id="c-0",
+                budget="global:day",
+                account=accounts_of_ana()[0],
+                limit_nano=20 * 10**9,
+                spent_nano=19 * 10**9,
+                needed_nano=2 * 10**9,
+            )
+        )
         seq = await bus.append(start("c-1", **of_call, holder="h", hold_nano=7))
         role = stack.enter_context(child(config))
         await role.ready()
@@ -189,6 +204,12 @@ async def test_a_call_is_explained_by_its_id_in_any_form(
             assert daily["limit_nano"] == 20 * 10**9
             assert (shop["hard_stop"], user["limit_nano"]) == (False, 10**9)
             assert found["events"][0]["event"]["event_type"] == "model.request.start"
+        (by,) = (await pages.get("/admin/calls/req_c-0/budget"))["refused_by"]
+        assert (by["seq"], by["spent_nano"], by["needed_nano"]) == (refused, 19 * 10**9, 2 * 10**9)
+        lines = (await nexus(pages, "explain", "c-0")).splitlines()
+        assert [line.split()[1:5] for line in lines if line.startswith(accounts_of_ana()[0])] == [
+            ["$20", "$19", "$0", "$2"]
+        ]
         unknown = await pages.ask("GET", "/admin/calls/req_nobody/budget")
         assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "call_not_found")
         forbidden = await pages.ask("GET", "/admin/calls/c-1/budget", ANA_KEY)
