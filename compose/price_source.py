@@ -3,6 +3,7 @@
 import ipaddress
 import json
 import time
+from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,9 +36,10 @@ def price_text(source: str | None, made: str) -> bytes:
     """A price file in our format, made at a time (RFC 3339), from a source: a path, an https URL,
     or None for the installed package. Raises Failed."""
     if source is None:
-        packaged: str = _conversion().packaged(made)
-        return packaged.encode()
+        return _converted("genai-prices", lambda conversion: conversion.packaged(made))
     data = _fetched(source) if "://" in source else _read(source)
+    if data.lstrip().startswith(b"["):
+        return _converted(source, lambda conversion: conversion.price_file(made, _listed(data)))
     return _ours(data, source, made)
 
 
@@ -49,35 +51,36 @@ def book_of(text: bytes, source: str) -> PriceBook:
         raise Failed(f"{source}: {error}") from error
 
 
-def _conversion() -> Any:
+def _converted(source: str, convert: Callable[[Any], str]) -> bytes:
+    """What genai-prices says in its own words, in our format; its package reads them."""
     if find_spec("genai_prices") is None:
         raise Failed(
             "the package genai-prices is not installed here: install it"
             " (`pip install genai-prices`), or name a price file by --from"
         )
-    return import_module("compose.generate_catalog")
-
-
-def _ours(data: bytes, source: str, made: str) -> bytes:
-    """Our own format as it is, or the one that genai-prices publishes (a list of providers)."""
-    if not data.lstrip().startswith(b"["):
-        try:
-            file = msgspec.json.decode(data, type=_Ours)
-        except (msgspec.DecodeError, UnicodeError) as error:
-            raise Failed(f"{source}: no price file: {error}") from error
-        file.made = made
-        return msgspec.json.encode(file)
-    conversion = _conversion()
     try:
-        read = import_module("genai_prices.types")._providers_from_raw
-        text: str = conversion.price_file(made, read(json.loads(data)))
+        return convert(import_module("compose.generate_catalog")).encode()
     except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
         reason = str(error).partition("\n")[0]
         raise Failed(
             f"{source}: cannot be read as prices of genai-prices: {reason};"
-            " a newer genai-prices package may understand it"
+            " another version of that package may understand it"
         ) from error
-    return text.encode()
+
+
+def _listed(data: bytes) -> Any:
+    """The list of providers that genai-prices publishes, read as it reads its own updates."""
+    return import_module("genai_prices.types")._providers_from_raw(json.loads(data))
+
+
+def _ours(data: bytes, source: str, made: str) -> bytes:
+    """Our own format as it is, made now."""
+    try:
+        file = msgspec.json.decode(data, type=_Ours)
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise Failed(f"{source}: no price file: {error}") from error
+    file.made = made
+    return msgspec.json.encode(file)
 
 
 def _read(path: str) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from compose import price_source
+from compose import generate_catalog, price_source
 from compose.cli import nexus
 from schemas.prices import PriceBook
 
@@ -261,6 +261,14 @@ def test_without_the_package_the_remedy_is_told(
     assert result.exit_code == 1 and "pip install genai-prices" in result.stderr
     file = own_file(tmp_path / "new.json", input=3_000_000_000)
     assert prices("update", "--from", str(file)).exit_code == 0
+
+
+def test_a_package_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as one that is older or newer than what is understood here."""
+    monkeypatch.setattr(generate_catalog, "providers", [object()])
+    result = prices("update")
+    assert result.exit_code == 1 and "another version of that package" in result.stderr
+    assert not Path(".nexus").exists()
 
 
 # --- addresses
