@@ -43,7 +43,8 @@ vendor:
 - -: the vendor does not tell these tokens apart; they are counted as plain input or output
 
 A model may do less than its vendor's API. `mistral` stands for the vendors whose `quirks` say what
-they lack; what `litellm` can do is for the library to say, by vendor and model.
+they lack, `litellm` for OpenAI's gpt-4o behind that library, which knows by itself what each vendor
+and model takes.
 
 """
 
@@ -72,30 +73,47 @@ def _quirks_of(vendor: str) -> dict[str, Any]:
 
 _FETCHES = {"options": {"fetch_private": "true"}}
 SUBJECTS = (
-    Subject("openai", "openai", OpenAIStage, "gpt-4o"),
-    Subject("azure", "azure", OpenAIStage, "gpt-4o"),
+    Subject("openai", "openai", OpenAIStage, "gpt-4o", "text-embedding-3-small"),
+    Subject("azure", "azure", OpenAIStage, "gpt-4o", "text-embedding-3-small"),
     Subject("anthropic", "anthropic", AnthropicStage, "claude-sonnet-4-5"),
-    Subject("google", "gemini", GeminiStage, "gemini-2.5-flash", _FETCHES),
+    Subject("google", "gemini", GeminiStage, "gemini-2.5-flash", "gemini-embedding-001", _FETCHES),
     Subject(
         "vertex",
         "gemini",
         GeminiStage,
         "gemini-2.5-flash",
+        "gemini-embedding-001",
         {
             "api_key": "",
             "options": {"project": "acme", "access_token": "ya29.x", "fetch_private": "true"},
         },
     ),
-    Subject("cohere", "cohere", CohereStage, "command-a-03-2025"),
+    Subject("cohere", "cohere", CohereStage, "command-a-03-2025", "embed-v4.0"),
     Subject(
         "bedrock",
         "bedrock",
         BedrockStage,
         "anthropic.claude-sonnet-4-5-20250929-v1:0",
-        {"region": "us-east-1", **_FETCHES},
+        settings={"region": "us-east-1", **_FETCHES},
     ),
-    Subject("ollama", "ollama", OllamaStage, "qwen3", _FETCHES),
-    Subject("mistral", "openai", OpenAIStage, "mistral-large-latest", _quirks_of("mistral")),
+    Subject("ollama", "ollama", OllamaStage, "qwen3", "nomic-embed-text", _FETCHES),
+    Subject(
+        "mistral",
+        "openai",
+        OpenAIStage,
+        "mistral-large-latest",
+        "mistral-embed",
+        _quirks_of("mistral"),
+    ),
+    Subject(
+        "litellm",
+        "litellm",
+        OpenAIStage,
+        "gpt-4o",
+        "text-embedding-3-small",
+        {"options": {"provider": "openai"}},
+        "/v1",
+    ),
 )
 
 

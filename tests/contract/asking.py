@@ -29,13 +29,16 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Subject(NamedTuple):
-    """A provider that is asked, and who plays it."""
+    """A provider that is asked, and who plays it; `embedder` is what it embeds with, `path` where
+    its base URL ends."""
 
     name: str
     dialect: str
     stage: Callable[[Any, Any], Any]
     engine: str
+    embedder: str = ""
     settings: Mapping[str, Any] = _NOTHING
+    path: str = ""
 
 
 class Seen(NamedTuple):
@@ -74,7 +77,7 @@ class Place:
         self._upstream = upstream
         self._provider: Provider = make(
             subject.name,
-            ProviderConfig(dialect=subject.dialect, base_url=upstream.url, **config),
+            ProviderConfig(dialect=subject.dialect, base_url=upstream.url + subject.path, **config),
             http,
             Clock(),
         )
@@ -100,7 +103,8 @@ class Place:
         if fields.pop("remote", False):
             fields["messages"] = _with_url(fields["messages"], self._upstream.url)
         ask = ask_of(headers, stream=way == "stream", **fields)
-        ask = ask._replace(engine=self._subject.engine)
+        subject = self._subject
+        ask = ask._replace(engine=subject.embedder if way == "embed" else subject.engine)
         try:
             if way == "stream":
                 choices, usage = await self._streamed(ask)
