@@ -11,6 +11,7 @@ from compose.commands import BAD_USAGE, Command, Commands, refuse
 from compose.key_commands import keys
 from compose.ledger_commands import ledger
 from compose.price_commands import prices
+from compose.route_command import route
 from compose.scope_commands import projects, teams
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ _EXAMPLES = """\
   nexus check --config nexus.yaml               what is configured, and where each value is from
   nexus keys create --name my-app               a key to hand out, shown once
   nexus budget set project:shop month 500       what the project may spend
+  nexus route --explain body.json               where a call would run, and why
   nexus prices show gpt-4o                      what a model costs, and since when
   nexus ledger verify                           whether all the books agree
   nexus tail --type 'model.request.*'           what happens, as it happens
@@ -191,7 +193,7 @@ def bus_permissions(config: str | None) -> None:
     click.echo(bus.authorization(_load(config).config), nl=False)
 
 
-for group in (keys, projects, teams, budget, prices, ledger):
+for group in (keys, projects, teams, budget, prices, route, ledger):
     nexus.add_command(group)
 
 

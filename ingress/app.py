@@ -18,7 +18,16 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from analytics.client import Analytics
-from ingress import admin, budget_pages, catalog_routes, insights, live, openapi, status
+from ingress import (
+    admin,
+    budget_pages,
+    catalog_routes,
+    insights,
+    live,
+    openapi,
+    route_pages,
+    status,
+)
 from ingress.admission import Admission
 from ingress.auth import Authenticator
 from ingress.balancing import Loads
@@ -119,6 +128,8 @@ def create_app(
             governor,
         )
     )
+    planner = gateway.gate.planner
+    app.include_router(route_pages.router(gateway.keys, planner, gateway.config.limits))
     openapi.describe(app, [*CHAT_PATHS, PROXY_PATH], EMBEDDINGS_PATHS)
     _use_one_error_shape(app, gateway)
     return app

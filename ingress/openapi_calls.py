@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from ingress.call_budget import BudgetBlock
+from ingress.wishes import RoutingBlock
 
 
 def _header(description: str, kind: str = "integer") -> dict[str, Any]:
@@ -30,24 +31,51 @@ _MEANINGS = {
 }
 
 
-def _budget() -> dict[str, Any]:
-    """The `budget` block as it is read, with the meaning of each field."""
-    _, components = msgspec.json.schema_components((BudgetBlock,))
-    schema = components[BudgetBlock.__name__]
+_ROUTING_MEANINGS = {
+    "strategy": (
+        "What the best target is. Without it, that of the model `auto` is the gateway's"
+        " `default_strategy`, and every other model runs where it is configured to"
+    ),
+    "max_cost_per_1k_tokens": "US dollars that 1,000 tokens of this call may cost, by its estimate",
+    "max_latency_ms": (
+        "The measured time to the first byte of a stream, or to the end of an answer, that a target"
+        " may take; one of which nothing is measured passes"
+    ),
+    "preferred_providers": "Their targets come before all others",
+    "fallback_models": "The models to try after the first, instead of those that are configured",
+    "enable_caching": "Without effect: nothing is cached yet",
+    "region": "Only providers whose configured region is this or begins with it, such as `eu`",
+}
+
+
+def _block(
+    kind: type[msgspec.Struct], title: str, about: str, meanings: dict[str, str]
+) -> dict[str, Any]:
+    """A block of ours as it is read, with the meaning of each field."""
+    _, components = msgspec.json.schema_components((kind,))
+    schema = components[kind.__name__]
     for name, field in schema["properties"].items():
-        field["description"] = _MEANINGS[name]
-    about = "What one call may cost, in US dollars, and whose it is"
-    return {**schema, "title": "Budget", "description": about}
+        field["description"] = meanings[name]
+    return {**schema, "title": title, "description": about}
 
 
-_MODEL = {"type": "string", "description": "A name from GET /v1/models"}
+_BUDGET = _block(
+    BudgetBlock, "Budget", "What one call may cost, in US dollars, and whose it is", _MEANINGS
+)
+_ROUTING = _block(
+    RoutingBlock, "Routing", "What is wished of the place where a call runs", _ROUTING_MEANINGS
+)
+
+
+_MODEL = {"type": "string", "description": "A name from GET /v1/models, or `auto`"}
 _EXTENSIONS: dict[str, Any] = {
     "drop_params": {
         "type": "boolean",
         "default": False,
         "description": "Leave out what the provider has no word for, instead of refusing the call",
     },
-    "budget": {"anyOf": [_budget(), {"type": "null"}]},
+    "budget": {"anyOf": [_BUDGET, {"type": "null"}]},
+    "routing": {"anyOf": [_ROUTING, {"type": "null"}]},
     "response": {
         "type": "object",
         "properties": {

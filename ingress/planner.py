@@ -89,7 +89,16 @@ class Planner:
     def explain(self, principal: Principal, request: ModelRequest, brought: Brought) -> Plan:
         """The plan that a call like this would get now, with all that was looked at; nothing is
         chosen where nobody fulfils the wishes. Raises Forbidden, ModelNotFound, InvalidRequest."""
-        return self._found(principal, request, brought, is_kept=False)
+        name, is_open = self._meant(principal, request.model)
+        if is_open or request.wishes is not None:
+            return self._found(principal, request, brought, is_kept=False)
+        # Such a call is not measured, so no need of it excludes a target.
+        whole = need_of(request)
+        need = Need(whole.prompt, whole.output, stream=whole.stream)
+        targets = self._as_configured(principal, name, brought)
+        candidates = [self._choices.of(name, target) for target in targets]
+        ranking = rank(candidates, _NOTHING_WISHED, need, self._conditions)
+        return Plan(ranking.firsts, Choice(name, targets).reason, ranking)
 
     def _meant(self, principal: Principal, sent: str) -> tuple[str, bool]:
         """The model that a name stands for, and whether that is left to us. Raises Forbidden."""

@@ -132,6 +132,7 @@ def pick(
     chosen: list[Considered] = []
     broken: list[Considered] = []
     too_small: list[Considered] = []
+    taken: set[tuple[str, str]] = set()
     trial = strategies.to_try(ranking.unmeasured, ranking.firsts, draw)
     for group in (() if trial is None else (trial,), ranking.firsts, ranking.stand_ins):
         is_last = group is ranking.stand_ins
@@ -139,14 +140,16 @@ def pick(
         for one in group:
             if len(chosen) >= room:
                 break
-            if one is trial and group is ranking.firsts:
+            target = one.candidate.target
+            place = (target.provider, target.engine)
+            if place in taken:
                 continue
+            taken.add(place)
             left = _too_small(one.candidate, need)
             if left is not None:
                 too_small.append(one._replace(left=left))
                 continue
-            target = one.candidate.target
-            is_broken = conditions.of(target.provider, target.engine).broken
+            is_broken = conditions.of(*place).broken
             (broken if is_broken else chosen).append(one)
     chosen += broken[: most - len(chosen)]
     reason = ""

@@ -114,7 +114,8 @@ class Router:
     def everywhere(self, model: str, brought: Brought = _NONE) -> list[Target]:
         """All places where a name can run, best first; empty where there is none."""
         name = self.chosen(model)
-        return [self._target(name, place, brought) for place in self._candidates(name, brought)]
+        places = self._candidates(name, brought)
+        return list(dict.fromkeys([self._target(name, place, brought) for place in places]))
 
     def standing_in(self, names: Iterable[str], brought: Brought = _NONE) -> list[Target]:
         """The targets of fallbacks, in order; empty where none can be used."""

@@ -13,7 +13,7 @@ _MOST_NAMES = 16
 _Name = Annotated[str, Meta(min_length=1, max_length=200)]
 _Names = Annotated[tuple[_Name, ...], Meta(max_length=_MOST_NAMES)]
 _Milliseconds = Annotated[float, Meta(gt=0, le=86_400_000)]
-_Region = Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9-]{0,39}$")]
+_Region = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,39}\Z")]
 
 
 class Wishes(NamedTuple):

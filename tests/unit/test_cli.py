@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 OURS = ("NEXUS_", "GATEWAY_", "UNIFIED_GATEWAY_", "ADMIN_TOKEN", "CONFIG_PATH", "PORT")
 COMMANDS = [
     "up", "ingress", "worker", "governor", "analytics", "check", "setup", "bus-permissions",
-    "keys", "projects", "teams", "budget", "prices", "ledger", "sql", "tail", "version",
+    "keys", "projects", "teams", "budget", "prices", "route", "ledger", "sql", "tail", "version",
 ]  # fmt: skip
 GROUPS = ["keys", "projects", "teams", "budget", "prices", "ledger"]
 
