@@ -18,6 +18,7 @@ from ledger.reader import Stored, read_at, read_last
 from ledger.telemetry import Snapshot
 from schemas import subjects
 from schemas.ids import Clock
+from schemas.target_events import TargetState
 
 _encode_book = msgspec.msgpack.Encoder().encode
 _decode_book = msgspec.msgpack.Decoder(BookState).decode
@@ -46,6 +47,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
     numbers: Snapshot = Snapshot()
     refusals: Refusals = Refusals()
     alerts: Told = Told()
+    targets: tuple[TargetState, ...] = ()
     book: bytes = b""
     book_aside: Aside | None = None
     rates: bytes = b""

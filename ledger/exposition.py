@@ -20,6 +20,7 @@ from prometheus_client.core import (
 from ledger.beats import LET_THROUGH, Processes
 from ledger.telemetry import BUCKETS, OUTCOMES, Durations, Labels, Telemetry
 from schemas.money import NANO
+from schemas.target_events import TargetState
 
 _LIMITS = [*(str(float(limit)) for limit in BUCKETS), "+Inf"]
 _PROMPT = frozenset(
@@ -28,6 +29,7 @@ _PROMPT = frozenset(
 _PER_MODEL = ("model", "provider")
 _ERROR = ("type", "provider")
 _PROCESS = ("role", "id")
+_STATES = {"closed": 0, "half_open": 1, "open": 2}
 
 
 class Position(NamedTuple):
@@ -42,11 +44,16 @@ class Exposition:
     a value with labels."""
 
     def __init__(
-        self, telemetry: Telemetry, processes: Processes, position: Callable[[], Position]
+        self,
+        telemetry: Telemetry,
+        processes: Processes,
+        position: Callable[[], Position],
+        targets: Iterable[TargetState] = (),
     ) -> None:
         self._telemetry = telemetry
         self._processes = processes
         self._position = position
+        self._targets = targets
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -202,7 +209,18 @@ class Exposition:
             in_flight.add_metric((beat.role, beat.id), beat.in_flight)
             memory.add_metric((beat.role, beat.id), beat.rss_bytes)
             processor.add_metric((beat.role, beat.id), beat.cpu_seconds)
-        yield from (in_flight, memory, processor)
+        yield from (in_flight, memory, processor, self._provider_states())
+
+    def _provider_states(self) -> Metric:
+        """Of every target that was ever left alone; without an engine it is all of a provider."""
+        states = GaugeMetricFamily(
+            "nexus_ai_provider_state",
+            "Whether a target is asked: 0 yes, 1 by one probe, 2 no.",
+            labels=("provider", "engine"),
+        )
+        for target in self._targets:
+            states.add_metric((target.provider, target.engine), _STATES[target.state])
+        return states
 
 
 def _by_side(labels: Labels) -> Labels:

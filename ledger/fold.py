@@ -17,10 +17,12 @@ from ledger.checkpoint import Checkpoint, digest_of, pack, unpack
 from ledger.health import Health
 from ledger.open_calls import OpenCalls
 from ledger.reader import Stored
+from ledger.target_states import TargetStates
 from ledger.telemetry import Telemetry
 from schemas import subjects
 from schemas.event import type_of
 from schemas.events import WRITERS, LedgerEvent, decode_event
+from schemas.target_events import TargetState
 
 log = logging.getLogger("nexus.governor")
 
@@ -41,6 +43,7 @@ class Fold:
         self.telemetry = Telemetry(checkpoint.numbers)
         self.book = Book.restore(unpack(checkpoint.book), kept)
         self.alerts = Alerts(checkpoint.alerts)
+        self.targets = TargetStates(checkpoint.targets)
         self.recent = Recent(trails.unpack(checkpoint.rates))
         self.on_event: Callable[[LedgerEvent], None] | None = None
         self._start = checkpoint
@@ -85,6 +88,8 @@ class Fold:
         start = self.open_calls.start_of(event.call_id)
         is_end = self.open_calls.fold(seq, event)
         self.health.fold(event)
+        if isinstance(event, TargetState):
+            self.targets.fold(event)
         counts = self.book.fold(seq, event)
         if seq <= self._start.seq:
             if not self._start.rates:
@@ -117,6 +122,7 @@ class Fold:
             numbers=self.telemetry.snapshot(),
             book=pack(self.book.snapshot()),
             alerts=self.alerts.snapshot(),
+            targets=tuple(self.targets),
         )
         return msgspec.structs.replace(now, rates=await self.recent.packed())
 

@@ -64,7 +64,9 @@ class Governor:
         self._clock = clock
         self._follower = Follower(connection, start.fold_from)
         self._processes = Processes(clock, start.refusals)
-        self._exposition = Exposition(self.fold.telemetry, self._processes, self._position)
+        self._exposition = Exposition(
+            self.fold.telemetry, self._processes, self._position, self.fold.targets
+        )
         self._saved = start.seq, start.refusals.total
         self._lay: Aside | None = None
         self._beats_due = clock.monotonic() + _BEATS_WITHIN if start.refusals.total else 0.0

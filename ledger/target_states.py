@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from ledger.connection import Connection, Message
 from ledger.reader import Stored, Unreadable, read_subject
@@ -28,9 +28,11 @@ class TargetStates:
     targets.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, known: Iterable[TargetState] = ()) -> None:
         self._last: dict[Key, TargetState] = {}
         self._troubled: dict[Key, TargetState] = {}
+        for event in known:
+            self.fold(event)
 
     def __iter__(self) -> Iterator[TargetState]:
         """Every circuit that is known of, closed ones too."""
