@@ -212,7 +212,6 @@ class Router:
             return
         self._looked = minute
         if self.catalog.refresh():
-            self._routes.clear()
             self._price_lists = self._lists()
             self.__dict__.pop("names", None)
 
