@@ -13,9 +13,7 @@ NO_SECRET = (
     "NEXUS_SECRET: not set; virtual keys and keys that clients bring need it, the same for all"
     " roles (`nexus up` makes one)"
 )
-_LATER = frozenset(
-    {"fallback_delay_ms", "cache_enabled", "cache_ttl_seconds", "load_balancing_enabled"}
-)
+_LATER = frozenset({"fallback_delay_ms", "cache_enabled", "cache_ttl_seconds"})
 _LONG_KEY = 16
 _LONG_JWT_SECRET = 32
 

@@ -55,7 +55,7 @@ class Router:
         self.config = config
         self.catalog = catalog
         self._clock = clock
-        self._conditions = conditions
+        self._conditions = conditions if config.router.load_balancing_enabled else NoConditions()
         self._routes: dict[tuple[str, Brought], Route] = {}
         self._price_lists = self._lists()
         self._patterns = {name: one for name, one in config.models.items() if is_pattern(name)}

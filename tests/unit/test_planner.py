@@ -287,6 +287,22 @@ def test_a_pattern_says_where_all_models_of_a_kind_run() -> None:
     assert isinstance(refused(plans, "claude-\n"), ModelNotFound)
 
 
+@pytest.mark.parametrize(("enabled", "busy_share"), [(True, 0), (False, 50)])
+def test_equal_targets_share_by_load_unless_that_is_switched_off(
+    enabled: bool, busy_share: int
+) -> None:
+    busy = Known({"local/m": Condition(total_ms=900, running=9), "mock/m": Condition(total_ms=90)})
+    models = {"m": ModelConfig(targets=(TargetConfig("local"), TargetConfig("mock")))}
+    settings = RouterConfig(load_balancing_enabled=enabled)
+    clock = drawing(0.1, 0.1, 0.9, 0.9) if not enabled else drawing(0.1, 0.9)
+    config = Config(
+        providers={"mock": MOCK, "local": KEYED["local"]}, models=models, router=settings
+    )
+    routes = Router(config, CATALOG, clock, busy)
+    firsts = Counter(routes.plan("m")[0].provider for _ in range(100))
+    assert firsts["local"] == busy_share
+
+
 CANARY = RoutePolicy("canary", primary="one", canary="two", percent=5)
 TWO = {
     "one": ModelConfig(provider="local", fallbacks=("mock",)),

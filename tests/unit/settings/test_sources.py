@@ -55,8 +55,8 @@ def test_the_twelve_keys_of_the_router_are_read() -> None:
     assert config.router.max_cost_per_request == 1
     assert notices == [
         NO_SECRET,
-        "router.fallback_delay_ms, router.cache_enabled, router.cache_ttl_seconds,"
-        " router.load_balancing_enabled: accepted, not enforced by this version",
+        "router.fallback_delay_ms, router.cache_enabled, router.cache_ttl_seconds: accepted,"
+        " not enforced by this version",
     ]
 
 
