@@ -11,10 +11,11 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-annotate
 ARGS ?=
+AGAIN ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test bench check format-check lint mypy pyright imports \
-	lock build clean
+.PHONY: help install install-dev run test test-again test-inside test-flow test-chaos bench \
+	check format-check lint mypy pyright imports lock build clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -26,8 +27,26 @@ install-dev: $(INSTALLED_DEV) ## Install what tests and checks need as well.
 run: $(INSTALLED) ## Serve on one machine: make run ARGS="--port 9090 --mock".
 	@exec $(BIN)/nexus up $(ARGS)
 
+# Those that kill processes and time them run alone.
 test: $(INSTALLED_DEV) ## Run all tests: make test ARGS="tests/unit -x".
+ifneq ($(strip $(ARGS)),)
 	$(BIN)/python -m pytest $(ARGS)
+else
+	$(MAKE) --no-print-directory -k -j2 -O test-inside test-flow; together=$$?; \
+		$(MAKE) --no-print-directory test-chaos && exit $$together
+endif
+
+# What failed last time, and only that.
+test-again: $(INSTALLED_DEV)
+	$(MAKE) --no-print-directory -k test-inside test-flow test-chaos \
+		AGAIN="--last-failed --last-failed-no-failures none"
+
+test-inside: FOLDERS := tests/unit tests/property tests/contract
+test-flow: FOLDERS := tests/flow tests/faults
+test-chaos: FOLDERS := tests/chaos
+test-inside test-flow test-chaos: $(INSTALLED_DEV)
+	$(BIN)/python -m pytest -o cache_dir=.pytest_cache/$@ $(AGAIN) $(FOLDERS) || \
+		{ code=$$?; [ -n "$(AGAIN)" ] && [ $$code -eq 5 ]; }
 
 bench: $(INSTALLED_DEV) ## Measure: make bench ARGS="--against http://127.0.0.1:4000".
 	$(BIN)/python -m tests.bench $(ARGS)
