@@ -35,17 +35,11 @@ _IDLE = Load()
 class Running:
     """One call on its way to the first target of its plan."""
 
-    __slots__ = ("target", "took_ms")
+    __slots__ = ("is_over", "target")
 
     def __init__(self, target: tuple[str, str]) -> None:
         self.target = target
-        self.took_ms: float | None = None
-
-    def finished(self, finish: Finish) -> None:
-        """The call has its good end. It tells of its first target if that one answered at once; the
-        time is with the wait in the queue, without the client's own slowness."""
-        if finish.attempts == 1 and (finish.provider, finish.engine) == self.target:
-            self.took_ms = finish.timings.total
+        self.is_over = False
 
 
 class _Place:
@@ -89,7 +83,7 @@ class Loads:
         return Load(place.running, place.faded(self._clock.monotonic()))
 
     def begin(self, target: Target) -> Running:
-        """A call goes to this target; every one is ended by `end`."""
+        """A call goes to this target, until `end`."""
         running = Running((target.provider, target.engine))
         place = self._places.get(running.target)
         if place is None:
@@ -101,13 +95,20 @@ class Loads:
         place.running += 1
         return running
 
-    def end(self, running: Running) -> None:
-        """The call is over, whether or not it `finished`."""
+    def end(self, running: Running, finish: Finish | None = None) -> None:
+        """The call is over, with its good end if it has one; a second time nothing happens.
+
+        It tells of its first target if that one answered at once: how long it took with the wait in
+        the queue, and without the client's own slowness.
+        """
+        if running.is_over:
+            return
+        running.is_over = True
         place = self._places[running.target]
         now = self._clock.monotonic()
         place.running -= 1
-        if running.took_ms is not None:
-            place.took(running.took_ms, now)
+        if finish is not None and finish.attempts == 1 and _place_of(finish) == running.target:
+            place.took(finish.timings.total, now)
         elif not place.running:
             place.at = now
 
@@ -117,6 +118,10 @@ class Loads:
         idle = [target for target, place in self._places.items() if not place.running]
         for target in sorted(idle, key=lambda target: self._places[target].at)[: len(idle) // 2]:
             del self._places[target]
+
+
+def _place_of(finish: Finish) -> tuple[str, str]:
+    return finish.provider, finish.engine
 
 
 def choose(

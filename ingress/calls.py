@@ -158,10 +158,11 @@ class ModelCalls:
                 elif isinstance(frame, Finish):
                     # Before the last bytes go out: the client's next call may follow at once.
                     entered.rated.release(_tokens(frame.usage))
-                    running.finished(frame)
+                    self._gateway.loads.end(running, frame)
                     return await self._finish(entered, frame, answer)
                 elif isinstance(frame, Failure):
                     entered.rated.release(_tokens(frame.usage))
+                    self._gateway.loads.end(running)
                     return await answer.fail(frame.error)
                 elif clock.now_ns() > overdue_ns:
                     return _running_on(await answer.fail(_overdue(call).info))

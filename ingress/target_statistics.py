@@ -194,9 +194,11 @@ class TargetStatistics:
         self._asking = asyncio.get_running_loop().create_task(self._ask_once(analytics))
 
     async def _ask_once(self, analytics: Analytics) -> None:
-        """Who is not there yet will tell without being asked."""
+        """Who is not there yet will tell without being asked, and may have told something newer."""
         with suppress(NexusError):
-            self.report(await analytics.targets(TargetsParams()))
+            report = await analytics.targets(TargetsParams())
+            if report.as_of_seq > self._as_of:
+                self.report(report)
 
     def _on_end(self, message: Message) -> None:
         """What comes without a sequence is not the ledger's."""

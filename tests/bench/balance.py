@@ -23,6 +23,7 @@ from schemas.call import Target
 from schemas.ids import Clock
 from tests.bench import services, wire
 from tests.bench.stats import percentile
+from tests.finished import finish
 
 SECONDS = 20.0
 DEPLOYMENTS = 3
@@ -162,9 +163,7 @@ def _choice_ns() -> float:
     ]
     statistics.report(TargetsReport(tuple(known), 1))
     for target in targets:
-        running = loads.begin(target)
-        running.took_ms = 100.0
-        loads.end(running)
+        loads.end(loads.begin(target), finish(target, 100.0))
     conditions = Measured(statistics, loads, HeardStates(TargetStates(), clock))
     draws = [(chance.random(), chance.random()) for _ in range(_CHOICES)]
     weights = [1] * DEPLOYMENTS

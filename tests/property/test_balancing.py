@@ -14,9 +14,8 @@ from ingress.target_states import HeardStates
 from ingress.target_statistics import TargetStatistics
 from ledger.target_states import TargetStates
 from schemas.call import Target
-from schemas.frames import FIRST_FENCE, Finish, Timings
 from schemas.ids import Clock
-from schemas.usage import Usage
+from tests.finished import finish
 
 TARGETS = tuple(Target(name, "m", name) for name in "abc")
 USUAL = 0.2
@@ -56,8 +55,7 @@ class Traffic:
             arrival += self._chance.expovariate(self._per_second)
             while ends and ends[0][0] <= arrival:
                 self.seconds, number, at, seconds = heapq.heappop(ends)
-                begun[number].finished(_finish(TARGETS[at], seconds))
-                self._loads.end(begun.pop(number))
+                self._loads.end(begun.pop(number), finish(TARGETS[at], 1e3 * seconds))
             self.seconds = arrival
             draws = self._chance.random(), self._chance.random()
             at = choose(TARGETS, [1, 1, 1], self._conditions, draws)
@@ -72,22 +70,6 @@ class Traffic:
     def share(self, at: int, since: float, until: float) -> float:
         window = [one for one in self.calls if since <= one[0] < until]
         return sum(one[1] == at for one in window) / len(window)
-
-
-def _finish(target: Target, seconds: float) -> Finish:
-    return Finish(
-        fence=FIRST_FENCE,
-        index=1,
-        event_id="",
-        time_ns=0,
-        provider=target.provider,
-        engine=target.engine,
-        usage=Usage(),
-        cost=None,
-        price_id="",
-        timings=Timings(total=1e3 * seconds),
-        attempts=1,
-    )
 
 
 @settings(max_examples=12, deadline=None)

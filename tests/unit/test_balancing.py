@@ -15,9 +15,8 @@ from ingress.target_statistics import TargetStatistics
 from ledger.target_states import TargetStates
 from schemas.call import Target
 from schemas.config import ModelConfig, RoutePolicy, RouteTarget, TargetConfig
-from schemas.frames import FIRST_FENCE, Finish, Timings
 from schemas.ids import Clock
-from schemas.usage import Usage
+from tests.finished import finish
 from tests.routes import CATALOG, NOON, router
 
 TARGETS = [Target(name, "m", name) for name in "abc"]
@@ -42,27 +41,10 @@ class Told:
         return self._conditions.get(provider, Condition())
 
 
-def finish(target: Target, ms: float, attempts: int = 1) -> Finish:
-    return Finish(
-        fence=FIRST_FENCE,
-        index=1,
-        event_id="",
-        time_ns=0,
-        provider=target.provider,
-        engine=target.engine,
-        usage=Usage(),
-        cost=None,
-        price_id="",
-        timings=Timings(total=ms),
-        attempts=attempts,
-    )
-
-
 def run(loads: Loads, now: Now, target: Target, ms: float, attempts: int = 1) -> None:
     running = loads.begin(target)
     now.seconds += ms / 1e3
-    running.finished(finish(target, ms, attempts))
-    loads.end(running)
+    loads.end(running, finish(target, ms, attempts))
 
 
 def shares(weights: list[int], told: Told | NoConditions, draws: int = 20_000) -> list[float]:
@@ -122,6 +104,8 @@ def test_calls_are_counted_where_they_run_until_they_end() -> None:
     first, second = loads.begin(TARGETS[0]), loads.begin(TARGETS[0])
     assert loads.of("a", "m") == Load(2, None)
     loads.end(first)
+    loads.end(first)
+    assert loads.of("a", "m") == Load(1, None)
     loads.end(second)
     assert loads.of("a", "m") == Load(0, None)
     assert loads.of("b", "m") == Load(0, None)
@@ -157,8 +141,7 @@ def test_a_call_that_another_target_or_a_retry_answered_tells_no_time() -> None:
     loads = Loads(now.clock)
     run(loads, now, TARGETS[0], 700, attempts=2)
     running = loads.begin(TARGETS[0])
-    running.finished(finish(TARGETS[1], 800))
-    loads.end(running)
+    loads.end(running, finish(TARGETS[1], 800))
     assert loads.of("a", "m") == Load(0, None)
 
 
