@@ -10,7 +10,11 @@ from typing import Any
 
 import httpx
 
+from ledger.publisher import Publisher
+from ledger.work import submit
+from schemas.call import Call, Target, Tenant, Timeouts
 from schemas.events import RequestComplete, RequestFailed
+from schemas.ids import Clock
 from schemas.target_events import TargetState
 from tests.cluster import Cluster, until
 from tests.upstream import HANG, Recorded, Reply, chat_answer, json_reply
@@ -187,6 +191,28 @@ async def test_faults_that_a_retry_mends_break_nothing(tmp_path: Path) -> None:
         assert not await states(cluster)
         ends = [e for e in await cluster.events() if isinstance(e, RequestComplete)]
         assert [end.attempts for end in ends] == [3] * 8
+
+
+async def test_a_target_that_lets_calls_hang_to_their_deadline_breaks_too(tmp_path: Path) -> None:
+    async with two_of_each(tmp_path, NEVER) as cluster:
+        cluster.upstream.script(Reply(before=(HANG,)))
+        publisher, clock = Publisher(cluster.connection), Clock()
+        target = Target("up", "slow", "up", timeouts=Timeouts(first_byte=0.2))
+        for number in range(2 * 3):
+            now = clock.now_ns()
+            call = Call(
+                id=clock.new_id(),
+                model="chat",
+                plan=(target,),
+                tenant=Tenant(app=f"app-{number}"),
+                ingress="nobody",
+                received_ns=now,
+                deadline_ns=now + 10**9,
+                body=b'{"model": "chat", "messages": []}',
+            )
+            await submit(publisher, call)
+        found = await until(lambda: states(cluster))
+        assert (found[0].state, found[0].engine, found[0].code) == ("open", "slow", "timeout")
 
 
 def _seconds(moment: str) -> float:
