@@ -27,7 +27,7 @@ class AskedMessage(msgspec.Struct, frozen=True):
 class RouteQuestion(msgspec.Struct, frozen=True):
     """A chat call, in full as a client would send it."""
 
-    model: Annotated[str, msgspec.Meta(min_length=1)]
+    model: Annotated[str, msgspec.Meta(min_length=1, examples=["auto"])]
     messages: Annotated[tuple[AskedMessage, ...], msgspec.Meta(min_length=1)]
     routing: RoutingBlock | None = None
 

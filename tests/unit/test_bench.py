@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.bench import adapters, meter, services, upstream, wire
+from tests.bench import adapters, meter, routes, services, upstream, wire
 from tests.bench.adapters import Adapter
 from tests.bench.admission import Admission
 from tests.bench.balance import Balance, Way
@@ -24,6 +24,7 @@ from tests.bench.loads import Load, Outcome, Target
 from tests.bench.measure import Run
 from tests.bench.rates import EVEN, Admitted
 from tests.bench.reply import Reply
+from tests.bench.routes import Planned
 from tests.bench.stats import median, percentile, spread
 
 CHUNKS = 5
@@ -384,3 +385,13 @@ def test_balancing_is_judged_by_how_much_longer_calls_take_in_turn() -> None:
     found.balance = Balance(balanced, balanced, 6_000)
     assert _figure(found, "one deployment of three").verdict == "MISSED"
     assert _figure(found, "CPU of a choice").verdict == "MISSED"
+
+
+def test_plans_are_measured_by_every_way_of_asking() -> None:
+    found = Findings("nexus", {}, routes=[Planned("a name", 2_000, 90_000)])
+    assert _figure(found, "2,000 models, asked for a name: CPU").verdict == "stretch"
+    found.routes = [Planned("a name", 31_000, 90_000)]
+    assert _figure(found, "2,000 models, asked for a name: CPU").verdict == "MISSED"
+    measured = routes.measure(1)
+    assert {"a name", "a name and a wish", "auto by cost"} <= {one.asked for one in measured}
+    assert all(one.each_ns > 0 and one.first_ns > 0 for one in measured)
