@@ -20,7 +20,7 @@ from tests.upstream import (
 from workers.reply import MAX_BODY_BYTES
 from workers.sse import MAX_EVENT_BYTES
 
-ATTEMPT_SECONDS = 2.0
+ATTEMPT_SECONDS = 3.0
 DEADLINE_SECONDS = 18.0
 SHORT_WAIT = 1
 # Less than the gateway is ever willing to wait, and still more than a call has.
