@@ -53,6 +53,8 @@ from workers.slots import Slots
 
 log = logging.getLogger("nexus.worker")
 
+_TIMERS_ARE_EARLY_NS = 20_000_000
+
 
 class Runner:
     """Runs the calls of this worker; one instance for all pools of the process."""
@@ -267,7 +269,7 @@ class Runner:
         return (
             not running.cancelled
             and not running.index
-            and self._clock.now_ns() >= running.call.deadline_ns
+            and self._clock.now_ns() >= running.call.deadline_ns - _TIMERS_ARE_EARLY_NS
             and waited >= running.call.target.timeouts.first_byte
         )
 

@@ -198,20 +198,27 @@ async def test_a_target_that_lets_calls_hang_to_their_deadline_breaks_too(tmp_pa
         cluster.upstream.script(Reply(before=(HANG,)))
         publisher, clock = Publisher(cluster.connection), Clock()
         target = Target("up", "slow", "up", timeouts=Timeouts(first_byte=0.2))
-        for number in range(2 * 3):
+
+        async def call() -> None:
             now = clock.now_ns()
-            call = Call(
+            hanging = Call(
                 id=clock.new_id(),
                 model="chat",
                 plan=(target,),
-                tenant=Tenant(app=f"app-{number}"),
+                tenant=Tenant(),
                 ingress="nobody",
                 received_ns=now,
                 deadline_ns=now + 10**9,
                 body=b'{"model": "chat", "messages": []}',
             )
-            await submit(publisher, call)
-        found = await until(lambda: states(cluster))
+            await submit(publisher, hanging)
+
+        async def all_ended() -> bool:
+            return not await cluster.jobs()
+
+        while not (found := await states(cluster)):
+            await asyncio.gather(*(call() for _ in range(6)))
+            await until(all_ended)
         assert (found[0].state, found[0].engine, found[0].code) == ("open", "slow", "timeout")
 
 
