@@ -1,11 +1,11 @@
 """Tokens as Anthropic counts them, by the classes that are priced apart."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Raw
 
-from schemas.usage import Usage
+from schemas.usage import Usage, tier_named
 from workers.providers.base import NOT_AS_ASKED
 
 ABSENT = Raw(b"null")
@@ -27,6 +27,8 @@ class _Counts(msgspec.Struct):
     cache_creation: _CacheCreation | None = None
     output_tokens: Count | None = None
     output_tokens_details: _OutputDetails | None = None
+    service_tier: Any = None
+    speed: Any = None
 
 
 _decode_counts = msgspec.json.Decoder(_Counts).decode
@@ -90,4 +92,5 @@ class Tally:
             output=counts.output_tokens - reasoning,
             reasoning=reasoning,
             status="reported",
+            tier=tier_named(counts.speed) or tier_named(counts.service_tier),
         )

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Raw
 
-from schemas.usage import Usage
+from schemas.usage import Usage, tier_named
 from workers.exchange import Whole
 from workers.failures import Failures
 from workers.providers.base import NOT_AS_ASKED, Answer, Ask, AttemptFailed, StreamEnd
@@ -100,10 +100,15 @@ class _Output(_Camel):
     message: _Message
 
 
+class _ServiceTier(_Camel):
+    type: Any = None
+
+
 class _Converse(_Camel):
     output: _Output
     stop_reason: str
     usage: Raw = Raw()
+    service_tier: _ServiceTier | None = None
     trace: Raw = Raw()
     additional_model_response_fields: Raw = Raw()
 
@@ -143,6 +148,7 @@ class _MessageStop(_Camel):
 
 class _Metadata(_Camel):
     usage: Raw = Raw()
+    service_tier: _ServiceTier | None = None
     trace: Raw = Raw()
 
 
@@ -187,10 +193,12 @@ def converse_answer(got: Whole, ask: Ask, failures: Failures) -> Answer:
         message["tool_calls"] = calls
     choice = Choice(message, _FINISH.get(answer.stop_reason, "stop"))
     more = _more(answer.trace, answer.additional_model_response_fields)
-    return whole_answer(got, ask, failures.provider, [choice], usage_of(answer.usage), **more)
+    return whole_answer(
+        got, ask, failures.provider, [choice], usage_of(answer.usage, answer.service_tier), **more
+    )
 
 
-def usage_of(raw: Raw) -> Usage | None:
+def usage_of(raw: Raw, tier: _ServiceTier | None = None) -> Usage | None:
     """Tokens as Bedrock counts them; None if it did not, unknown if they cannot be read.
 
     `inputTokens` are those that were neither read from the cache nor written to it
@@ -214,6 +222,7 @@ def usage_of(raw: Raw) -> Usage | None:
         cache_write_1h=hour,
         output=usage.output_tokens,
         status="reported",
+        tier=tier_named(tier.type) if tier is not None else "",
     )
 
 
@@ -272,7 +281,7 @@ class ConverseFolder:
             self.outgoing.finish(_FINISH.get(stop.stop_reason, "stop"))
         elif event.name == b"metadata":
             metadata = _decode_metadata(event.data)
-            self._usage = usage_of(metadata.usage)
+            self._usage = usage_of(metadata.usage, metadata.service_tier)
             self._more |= _more(metadata.trace, Raw())
             self.done = self.outgoing.finished
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Raw
 
-from schemas.usage import Usage
+from schemas.usage import Usage, tier_named
 from workers.exchange import Whole
 from workers.failures import Failures, read_detail
 from workers.providers.base import NOT_AS_ASKED, Answer, Ask, StreamEnd
@@ -121,6 +121,7 @@ class _UsageMetadata(msgspec.Struct, rename="camel"):
     prompt_tokens_details: list[_OfModality] = []
     cache_tokens_details: list[_OfModality] = []
     candidates_tokens_details: list[_OfModality] = []
+    traffic_type: Any = None
 
 
 _decode = msgspec.json.Decoder(_Response).decode
@@ -183,6 +184,7 @@ def read_usage(reported: Raw) -> Usage:
         audio_output=spoken,
         image_output=drawn,
         status="reported",
+        tier=tier_named(usage.traffic_type),
     )
 
 
