@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from schemas.target_events import TargetState
 from tests.cluster import Cluster, until
 from tests.upstream import HANG, Recorded, Reply, chat_answer, json_reply
 
-SOON = 0.5
+SOON = 1.5
 NEVER = 600.0
 PROBE_WITHIN = 2.0
 DOWN = json_reply({"error": {"message": "overloaded"}}, status=503)
@@ -48,12 +49,18 @@ async def states(cluster: Cluster) -> list[TargetState]:
 
 
 async def broken(cluster: Cluster) -> TargetState:
-    """Calls until the circuit of the upstream opens: its event."""
+    """Calls until the circuit of the upstream opens: its last event. Two workers may have seen
+    enough at the same time, so that there are two."""
     cluster.upstream.script(DOWN)
     while not (found := await states(cluster)):
         await asyncio.gather(*(cluster.ask("Hi", ingress=n % 2) for n in range(4)))
-    assert (found[0].state, found[0].provider, found[0].engine) == ("open", "up", "chat")
-    return found[0]
+    assert {(one.state, one.provider, one.engine) for one in found} == {("open", "up", "chat")}
+    return found[-1]
+
+
+async def after_opening(cluster: Cluster) -> list[str]:
+    """What became of the circuit since it had opened."""
+    return list(dropwhile("open".__eq__, [one.state for one in await states(cluster)]))
 
 
 async def health(cluster: Cluster, ingress: int) -> dict[str, Any]:
@@ -106,7 +113,7 @@ async def test_a_target_comes_back_by_one_probe_of_all_workers(tmp_path: Path) -
         await known_to_both_ingresses(cluster, {})
         again = await ask_many(cluster)
         assert {answer.json()["provider"] for answer in again} == {"up"}
-        assert [state.state for state in await states(cluster)] == ["open", "half_open", "closed"]
+        assert await after_opening(cluster) == ["half_open", "closed"]
 
 
 async def test_a_probe_that_fails_opens_for_twice_as_long(tmp_path: Path) -> None:
@@ -136,8 +143,7 @@ async def test_another_probes_after_the_worker_of_a_probe_was_killed(tmp_path: P
             return (await cluster.ask("Hi", ingress=1)).json()["provider"] == "up"
 
         await until(is_back)
-        found = [state.state for state in await states(cluster)]
-        assert found == ["open", "half_open", "half_open", "closed"]
+        assert await after_opening(cluster) == ["half_open", "half_open", "closed"]
 
 
 async def test_the_states_outlast_the_bus_and_are_learnt_by_who_comes_later(
