@@ -40,8 +40,8 @@ def finish(index: int) -> Finish:
     )
 
 
-def request(usage_chunk: bool) -> ModelRequest:
-    return ModelRequest("m", True, usage_chunk, Include(), b"{}")
+def request(usage_chunk: bool, include: Include = Include()) -> ModelRequest:  # noqa: B008
+    return ModelRequest("m", True, usage_chunk, include, b"{}")
 
 
 def events(stream: bytes) -> list[str]:
@@ -67,7 +67,7 @@ def test_a_stream_reads_the_same_however_its_frames_were_grouped_and_delivered(
             if isinstance(ready, Chunk):
                 out += openai.chunks(ready)
             elif isinstance(ready, Finish):
-                out += openai.last_chunks(ready, ready.body, request(usage_chunk), "1")
+                out += openai.last_chunks(ready, ready.body, request(usage_chunk), None, "1")
 
     *bodies, done = events(out)
     assert done == "[DONE]"
@@ -99,7 +99,7 @@ def test_what_the_gateway_does_not_know_comes_through_an_answer_unharmed(
     fields: dict[str, Any],
 ) -> None:
     body = json.dumps(fields).encode()
-    answer = json.loads(openai.answer(finish(1), body, Include()))
+    answer = json.loads(openai.answer(finish(1), body, request(False), None))
     assert {name: answer[name] for name in fields} == fields
-    plain = openai.Include(include_usage=False, include_cost=False, include_latency=False)
-    assert json.loads(openai.answer(finish(1), body, plain)) == fields
+    plain = request(False, Include(include_usage=False, include_cost=False, include_latency=False))
+    assert json.loads(openai.answer(finish(1), body, plain, None)) == fields

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +27,7 @@ def ask(body: bytes = b"{}", *, stream: bool = True) -> Ask:
 
 
 def reported(**classes: int) -> Usage:
-    return Usage(**classes, status="reported")
+    return msgspec.structs.replace(Usage(status="reported"), **classes)
 
 
 @pytest.mark.parametrize(
