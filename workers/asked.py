@@ -261,6 +261,11 @@ def cannot(what: str, param: str, failures: Failures) -> AttemptFailed:
     return failures.unsendable(f"{failures.provider} cannot {what}.", param)
 
 
+def present(raw: Raw | None) -> Raw | None:
+    """A field that is there and not null."""
+    return None if raw is None or bytes(raw) == b"null" else raw
+
+
 def says_nothing(name: str, value: Raw) -> bool:
     """Whether a parameter asks for what it would get without it."""
     return bytes(value) == b"null" or bytes(value) in _NEUTRAL.get(name, ())

@@ -4,13 +4,12 @@ Objects are decoded one level deep only. What is not used here travels as the by
 unknown fields, numbers and the order of keys survive.
 """
 
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
-from schemas.config import Quirks
-from schemas.usage import Usage, tier_named
-from workers.asked import not_taken, says_nothing
+from workers.asked import present
+from workers.canonical_usage import embedding_usage, read_usage
 from workers.exchange import Whole
 from workers.failures import Failures
 from workers.outgoing import Outgoing
@@ -25,7 +24,6 @@ from workers.providers.base import (
 from workers.sse import Event
 
 Raw = msgspec.Raw
-Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000_000)]
 
 
 class _Text(msgspec.Struct):
@@ -46,40 +44,6 @@ class _Choice(msgspec.Struct):
     finish_reason: str | None = None
 
 
-class _PromptDetails(msgspec.Struct):
-    """The last two are OpenRouter's and LiteLLM's."""
-
-    cached_tokens: Count | None = None
-    cache_write_tokens: Count | None = None
-    cache_creation_tokens: Count | None = None
-    audio_tokens: Count | None = None
-
-
-class _CompletionDetails(msgspec.Struct):
-    reasoning_tokens: Count | None = None
-    audio_tokens: Count | None = None
-
-
-class _Usage(msgspec.Struct):
-    """`prompt_cache_hit_tokens` is DeepSeek's (api-docs.deepseek.com/guides/kv_cache),
-    `cached_tokens` Moonshot's, and the last two are Perplexity's."""
-
-    prompt_tokens: Count
-    completion_tokens: Count
-    total_tokens: Count | None = None
-    prompt_cache_hit_tokens: Count | None = None
-    cached_tokens: Count | None = None
-    prompt_tokens_details: _PromptDetails | None = None
-    completion_tokens_details: _CompletionDetails | None = None
-    citation_tokens: Count | None = None
-    reasoning_tokens: Count | None = None
-
-
-class _EmbeddingUsage(msgspec.Struct):
-    prompt_tokens: Count
-
-
-_NO_QUIRKS = Quirks()
 _MOST_EARLY = 16
 # Why an answer ended, in other words than OpenAI's: Together's (docs.together.ai), Mistral's
 # (docs.mistral.ai), and those of huggingface.co/docs/text-generation-inference.
@@ -94,8 +58,6 @@ _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_objects = msgspec.json.Decoder(list[dict[str, Raw]]).decode
 _decode_list = msgspec.json.Decoder(list[Raw]).decode
 _decode_choices = msgspec.json.Decoder(list[_Choice]).decode
-_decode_embedding_usage = msgspec.json.Decoder(_EmbeddingUsage).decode
-_decode_usage = msgspec.json.Decoder(_Usage).decode
 
 
 def canonical_answer(got: Whole, ask: Ask, failures: Failures) -> Answer:
@@ -105,16 +67,16 @@ def canonical_answer(got: Whole, ask: Ask, failures: Failures) -> Answer:
     """
     try:
         fields = _fields_of(got.body)
-        raw_choices = _given(fields.get("choices"))
+        raw_choices = present(fields.get("choices"))
         choices = None if raw_choices is None else _decode_choices(raw_choices)
     except NOT_AS_ASKED as error:
         raise failures.broken("answered with something that is no chat completion") from error
     if choices is None:
-        if _given(fields.get("error")) is not None:
+        if present(fields.get("error")) is not None:
             raise failures.told(got.body)
         raise failures.broken("answered with JSON that is no chat completion")
     _tell_reasons(fields, choices)
-    reported = _given(fields.get("usage"))
+    reported = present(fields.get("usage"))
     if reported is None:
         usage = estimate_usage(ask.body, sum(_size(choice.message) for choice in choices))
     else:
@@ -131,16 +93,16 @@ def canonical_embeddings(got: Whole, ask: Ask, failures: Failures) -> Answer:
     """
     try:
         fields = _fields_of(got.body)
-        data = _given(fields.get("data"))
+        data = present(fields.get("data"))
         count = None if data is None else len(_decode_list(data))
     except NOT_AS_ASKED as error:
         raise failures.broken("answered with something that is no list of embeddings") from error
     if count is None:
-        if _given(fields.get("error")) is not None:
+        if present(fields.get("error")) is not None:
             raise failures.told(got.body)
         raise failures.broken("answered with JSON that is no list of embeddings")
-    reported = _given(fields.get("usage"))
-    usage = estimate_usage(ask.body, 0) if reported is None else _embedding_usage(reported)
+    reported = present(fields.get("usage"))
+    usage = estimate_usage(ask.body, 0) if reported is None else embedding_usage(reported)
     for name in ("model", "provider"):
         fields[name] = _identity(ask, failures.provider)[name]
     return Answer(_encode(fields), usage, "", got.first_byte, got.sent)
@@ -183,14 +145,14 @@ class ChunkFolder:
         data = event.data.replace(b"\n", b" ")
         try:
             chunk = _decode_fields(data)
-            raw_choices = _given(chunk.get("choices"))
+            raw_choices = present(chunk.get("choices"))
             choices = [] if raw_choices is None else _decode_choices(raw_choices)
         except NOT_AS_ASKED as error:
             raise self._failures.broken("sent a chunk that is not as it should be") from error
-        if event.name == b"error" or _given(chunk.get("error")) is not None:
+        if event.name == b"error" or present(chunk.get("error")) is not None:
             raise self._failures.told(event.data)
         self._tier = chunk.get("service_tier", self._tier)
-        reported = _given(chunk.pop("usage", None))
+        reported = present(chunk.pop("usage", None))
         if reported is not None:
             self._usage = reported
             if not choices:
@@ -233,114 +195,6 @@ class ChunkFolder:
         else:
             usage = read_usage(self._usage, self._tier)
         return StreamEnd(self._held, usage, self._finish_reason)
-
-
-def canonical_request(
-    ask: Ask, failures: Failures, quirks: Quirks = _NO_QUIRKS, *, drop: bool = False
-) -> bytes:
-    """The client's body with the engine as model, and as a server with such quirks understands it;
-    a stream also asks for its usage.
-
-    Raises AttemptFailed (400) if it is not an object, if `stream_options` is none, and for a
-    parameter that the server lacks, unless `drop` or its own `drop_params` says to leave it out.
-    """
-    try:
-        fields = _decode_fields(ask.body)
-        fields["model"] = Raw(_encode(ask.engine or ask.model))
-        drop = bytes(fields.pop("drop_params", b"")) == b"true" or drop
-        if ask.stream:
-            options = _given(fields.get("stream_options"))
-            wishes = {} if options is None else _decode_fields(options)
-            wishes["include_usage"] = Raw(b"true")
-            fields["stream_options"] = Raw(_encode(wishes))
-        if quirks != _NO_QUIRKS:
-            _adapt(fields, quirks, failures, drop=drop)
-    except NOT_AS_ASKED as error:
-        raise failures.unsendable(f"The request cannot be passed on: {error}") from error
-    return _encode(fields)
-
-
-def _adapt(fields: dict[str, Raw], quirks: Quirks, failures: Failures, *, drop: bool) -> None:
-    for name in quirks.lacks:
-        value = fields.pop(name, None)
-        if value is not None and not drop and not says_nothing(name, value):
-            raise not_taken(name, failures)
-    for name in quirks.removes:
-        fields.pop(name, None)
-    for name, known in quirks.renames.items():
-        value = fields.pop(name, None)
-        if value is not None:
-            fields.setdefault(known, value)
-    if not quirks.stream_usage:
-        fields.pop("stream_options", None)
-    messages = fields.get("messages")
-    if not quirks.developer and messages is not None and b"developer" in bytes(messages):
-        fields["messages"] = Raw(_encode([_system(one) for one in _decode_objects(messages)]))
-
-
-def _system(message: dict[str, Raw]) -> dict[str, Raw]:
-    if bytes(message.get("role", b"")) == b'"developer"':
-        return {**message, "role": Raw(b'"system"')}
-    return message
-
-
-def read_usage(reported: Raw | bytes, tier: Raw | None = None) -> Usage:
-    """OpenAI's usage as disjoint classes, and its `service_tier`; status unknown for what makes no
-    sense.
-
-    The details are parts of their totals. Some servers count reasoning beside the completion
-    instead: the sum shows it. Perplexity counts beside prompt and completion, and outside of the
-    sum, what its research has read, which costs what input does, and thought
-    (docs.perplexity.ai/getting-started/pricing).
-    """
-    try:
-        usage = _decode_usage(reported)
-    except NOT_AS_ASKED:
-        return Usage()
-    prompt = usage.prompt_tokens_details or _PromptDetails()
-    completion = usage.completion_tokens_details or _CompletionDetails()
-    went_in, came_out = usage.prompt_tokens, usage.completion_tokens
-    reasoning = completion.reasoning_tokens or 0
-    if usage.citation_tokens is not None:
-        reasoning = usage.reasoning_tokens or 0
-        came_out += reasoning
-        went_in += usage.citation_tokens
-    elif reasoning > came_out or usage.total_tokens == went_in + came_out + reasoning:
-        came_out += reasoning
-    hits = prompt.cached_tokens or usage.prompt_cache_hit_tokens or usage.cached_tokens or 0
-    cached = min(hits, went_in)
-    into_cache = prompt.cache_write_tokens or prompt.cache_creation_tokens or 0
-    written = min(into_cache, went_in - cached)
-    heard = min(prompt.audio_tokens or 0, went_in - cached - written)
-    spoken = min(completion.audio_tokens or 0, came_out - reasoning)
-    return Usage(
-        input=went_in - cached - written - heard,
-        cached_input=cached,
-        cache_write=written,
-        audio_input=heard,
-        output=came_out - reasoning - spoken,
-        reasoning=reasoning,
-        audio_output=spoken,
-        status="reported",
-        tier=_tier(tier),
-    )
-
-
-def _tier(told: Raw | None) -> str:
-    # Nearly every answer says that its tier was the usual one.
-    if told is None or bytes(told) in (b'"default"', b"null"):
-        return ""
-    try:
-        return tier_named(msgspec.json.decode(told))
-    except NOT_AS_ASKED:
-        return ""
-
-
-def _embedding_usage(reported: Raw) -> Usage:
-    try:
-        return Usage(input=_decode_embedding_usage(reported).prompt_tokens, status="reported")
-    except NOT_AS_ASKED:
-        return Usage()
 
 
 def _identity(ask: Ask, provider: str) -> dict[str, Raw]:
@@ -394,8 +248,3 @@ def _fields_of(body: bytes) -> dict[str, Raw]:
     if not body.isascii():
         body.decode()
     return _decode_fields(body)
-
-
-def _given(raw: Raw | None) -> Raw | None:
-    """A field that is there and not null."""
-    return None if raw is None or bytes(raw) == b"null" else raw

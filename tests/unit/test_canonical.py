@@ -14,7 +14,9 @@ from schemas.ids import Clock
 from schemas.usage import Usage
 from tests.folding import Folded, folded, splits
 from tests.upstream import DONE, chat_chunk, event, usage
-from workers.canonical import ChunkFolder, canonical_request, read_usage
+from workers.canonical import ChunkFolder
+from workers.canonical_request import canonical_request
+from workers.canonical_usage import read_usage
 from workers.failures import Failures
 from workers.providers.base import Ask, AttemptFailed, estimate_usage
 from workers.sse import Parser

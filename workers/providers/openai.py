@@ -6,12 +6,8 @@ from yarl import URL
 
 from schemas.config import ProviderConfig
 from schemas.ids import Clock
-from workers.canonical import (
-    ChunkFolder,
-    canonical_answer,
-    canonical_embeddings,
-    canonical_request,
-)
+from workers.canonical import ChunkFolder, canonical_answer, canonical_embeddings
+from workers.canonical_request import canonical_request
 from workers.exchange import Request, streamed, whole
 from workers.failures import Failures
 from workers.headers import passed_on, without_account
