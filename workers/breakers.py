@@ -10,6 +10,7 @@ whatever was tried for it: what a retry mends is no failure of the target. Only 
 into a timeout count one by one, because each of them has taken so long.
 """
 
+import math
 from datetime import datetime
 from typing import NamedTuple
 
@@ -51,6 +52,7 @@ class Breakers:
         self._states = states
         self._clock = clock
         self._failures: dict[Key, int] = {}
+        self._answered: dict[Key, float] = {}
 
     def passage(self, provider: str, engine: str, *, own_key: bool) -> Passage:
         """Whether a call may go to a target now. A call with a key of the client's own (`own_key`)
@@ -78,18 +80,28 @@ class Breakers:
 
     def answered(self, provider: str, engine: str) -> None:
         """A target has answered a call: nothing counts against it any more."""
-        if self._failures:
-            self._failures.pop((provider, engine), None)
-            self._failures.pop((provider, ""), None)
+        now = self._clock.monotonic()
+        for key in ((provider, engine), (provider, "")):
+            self._failures.pop(key, None)
+            if key not in self._answered and len(self._answered) >= _MOST_COUNTED:
+                del self._answered[next(iter(self._answered))]
+            self._answered[key] = now
 
-    def failed(self, provider: str, engine: str, failed: AttemptFailed) -> TargetState | None:
-        """A target has failed a call that was no probe; the open circuit if that was one too many.
+    def failed(
+        self, provider: str, engine: str, failed: AttemptFailed, began: float
+    ) -> TargetState | None:
+        """A target has failed a call that was no probe, in an attempt that `began` then (monotonic
+        seconds); the open circuit if that was one too many.
 
-        What comes of calls that were under way when a circuit opened changes nothing.
+        What comes of calls that were under way when a circuit opened changes nothing. Neither does
+        an attempt that is older than the last answer: calls that hang all end at once, long after
+        others have been answered.
         """
         if not failed.blame or not self._settings.max_failures:
             return None
         key = provider, engine if failed.blame == "target" else ""
+        if began < self._answered.get(key, -math.inf):
+            return None
         if any((state.provider, state.engine) == key for state in self._states.of(*key)):
             return None
         failures = self._failures.pop(key, 0) + 1

@@ -138,8 +138,9 @@ class Visit:
         self.began()
         self._breakers.answered(self._target.provider, self._target.engine)
 
-    def failed(self, failed: AttemptFailed, *, again: bool) -> None:
-        """An attempt failed; `again` where this call tries the target once more."""
+    def failed(self, failed: AttemptFailed, *, began: float, again: bool) -> None:
+        """An attempt failed that `began` then (monotonic seconds); `again` where this call tries
+        the target once more."""
         if not failed.blame:
             if failed.reached and failed.info.status < 500:
                 self.began() if failed.info.status == 429 else self.answered()
@@ -155,14 +156,15 @@ class Visit:
                 counted = True
         if counted or (again and failed.info.status != _TIMED_OUT):
             return
-        opened = self._breakers.failed(self._target.provider, self._target.engine, failed)
+        target = self._target
+        opened = self._breakers.failed(target.provider, target.engine, failed, began)
         if opened is not None:
             self._circuits.tell(opened)
 
-    def ran_out(self) -> None:
-        """The call's deadline came before any answer."""
+    def ran_out(self, began: float) -> None:
+        """The call's deadline came before any answer to the attempt that `began` then."""
         late = AttemptFailed(DEADLINE, retryable=False, reached=True, blame="target")
-        self.failed(late, again=False)
+        self.failed(late, began=began, again=False)
 
     def __enter__(self) -> Self:
         return self

@@ -227,7 +227,7 @@ class Runner:
                 wait = backoff(attempt, failed.retry_after, random.random())
                 left = 0 if visit.is_probe else tries(network=failed.network) - attempt
                 again = failed.retryable and left > 0 and self._fits(running, wait)
-                visit.failed(failed, again=again)
+                visit.failed(failed, began=began, again=again)
                 self._throttle(running.call, failed)
                 again = again and not self._shut(running, at)
                 goes_on = again or (failed.falls_back and self._has_onward(running, at))
@@ -241,7 +241,7 @@ class Runner:
                 await asyncio.sleep(wait)
             except asyncio.CancelledError:
                 if self._ran_out(running, began):
-                    visit.ran_out()
+                    visit.ran_out(began)
                 raise
             else:
                 visit.answered()

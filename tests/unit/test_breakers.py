@@ -39,11 +39,17 @@ class Bench:
         return self.breakers.passage(*target, own_key=own_key)
 
     def fail(
-        self, times: int = 1, target: tuple[str, str] = GPT, failed: AttemptFailed = BROKEN
+        self,
+        times: int = 1,
+        target: tuple[str, str] = GPT,
+        failed: AttemptFailed = BROKEN,
+        began: float | None = None,
     ) -> TargetState | None:
+        """Attempts that began just now, unless `began` says when, fail."""
         opened = None
+        began = self.clock.monotonic() if began is None else began
         for _ in range(times):
-            opened = self.hold(self.breakers.failed(*target, failed))
+            opened = self.hold(self.breakers.failed(*target, failed, began))
         return opened
 
     def probe(self, target: tuple[str, str] = GPT) -> TargetState:
@@ -80,6 +86,16 @@ def test_an_answer_in_between_begins_the_count_anew() -> None:
     bench.breakers.answered(*GPT)
     assert bench.fail(2) is None
     assert bench.fail() is not None
+
+
+def test_calls_that_hung_while_others_were_answered_open_nothing() -> None:
+    bench = Bench()
+    began = bench.clock.monotonic()
+    bench.breakers.answered(*GPT)
+    assert bench.fail(100, began=began) is None
+    assert bench.fail(100, failed=REFUSED, began=began) is None
+    assert bench.fail(3, MINI, began=began) is not None
+    assert bench.fail(3) is not None
 
 
 def test_what_nobody_is_blamed_for_is_not_counted() -> None:
