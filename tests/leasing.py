@@ -49,8 +49,11 @@ class Tenant:
         connection.subscribe(subjects.GOVERNOR_RECALL, self._on_recall)
 
     def _on_recall(self, message: Message) -> None:
-        self.recalled.append(messages.decode_recall(message.data))
-        self.heard.set()
+        recall = messages.decode_recall(message.data)
+        # A reign that begins recalls no money.
+        if recall.accounts:
+            self.recalled.append(recall)
+            self.heard.set()
 
     async def ask(
         self, *wants: Want, request: str = "", rates: tuple[RateWant, ...] = ()

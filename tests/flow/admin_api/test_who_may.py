@@ -64,7 +64,7 @@ OPERATIONS = [
     ("GET", "/projects"), ("GET", "/projects/x"), ("PATCH", "/projects/x"),
     ("DELETE", "/projects/x"), ("POST", "/teams"), ("GET", "/teams"), ("GET", "/teams/x"),
     ("PATCH", "/teams/x"), ("DELETE", "/teams/x"), ("POST", "/budgets"), ("GET", "/budgets"),
-    ("GET", "/budgets/x"), ("DELETE", "/budgets/x"), ("GET", "/calls/x/budget"),
+    ("GET", "/budgets/x"), ("DELETE", "/budgets/x"), ("GET", "/calls/x/budget"), ("POST", "/route"),
 ]  # fmt: skip
 
 

@@ -51,7 +51,6 @@ NO_JSON = {
     "100,000 levels of content": with_content(nested(100_000)),
     "100,000 levels unclosed": b'{"model":"mock","x":' + b"[" * 100_000,
     "100,000 levels of objects": with_field('"x":' + '{"a":' * 100_000 + "1" + "}" * 100_000),
-    "100,000 levels of routing": with_field(f'"routing":{nested(100_000)}'),
 }
 NO_UTF8 = {
     "UTF-16": with_field('"a":1').decode().encode("utf-16"),
@@ -106,6 +105,8 @@ WRONG_VALUES: dict[str, tuple[bytes, str | None]] = {
     "no choices": (with_field('"n":0'), "n"),
     "129 choices": (with_field('"n":129'), "n"),
     "true choices": (with_field('"n":true'), "n"),
+    "routing a string": (with_field('"routing":"x"'), "routing"),
+    "100,000 levels of routing": (with_field(f'"routing":{nested(100_000)}'), "routing"),
     "response a string": (with_field('"response":"all"'), "response"),
     "include_cost a string": (with_field('"response":{"include_cost":"no"}'), "response"),
 }
@@ -207,7 +208,7 @@ def test_what_is_missing(client: httpx.Client, body: Any, code: str, param: str)
         with_content('[{"type":"text"},{"type":"none"},5,null,[]]'),
         with_field('"stop":{}'),
         with_field('"":{"":""}'),
-        with_field('"routing":"x","budget":null'),
+        with_field('"routing":null,"budget":null'),
         with_field('"model":"no","model":"mock"'),
         with_field(f'"{"k" * 100_000}":1'),
         with_field(",".join(f'"k{at}":{at}' for at in range(20_000))),
