@@ -88,9 +88,11 @@ def curl(facts: Facts) -> str:
 
 
 def _model(config: Config) -> str:
-    if "mock" in config.providers or config.mock_all or not config.models:
+    # A pattern stands for names, and is none.
+    named = [name for name in config.models if not {"*", "?"} & set(name)]
+    if "mock" in config.providers or config.mock_all or not named:
         return "mock"
-    return next(iter(config.models))
+    return named[0]
 
 
 def _is_development(config: Config) -> bool:

@@ -255,7 +255,8 @@ def test_the_url_can_be_opened_on_this_machine(host: str, url: str) -> None:
 
 def test_without_a_mock_the_line_to_paste_asks_the_first_configured_model() -> None:
     config = Config(
-        providers={"openai": ProviderConfig()}, models={"it's": ModelConfig(provider="openai")}
+        providers={"openai": ProviderConfig()},
+        models={"gpt-*": ModelConfig(provider="openai"), "it's": ModelConfig(provider="openai")},
     )
     assert '"model": "it' in curl(facts(config, NEW_TOKEN))
 
